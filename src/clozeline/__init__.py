@@ -1,0 +1,67 @@
+"""Clozeline: encoder models from raw text to a model in use.
+
+    import clozeline as cl
+    model = cl.load("bert-base-uncased", task=cl.TextClassification(labels=["negative", "positive"]))
+
+Names load what they need when they are first used, so that importing this package loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clozeline.batch import Layout, Packed
+    from clozeline.config import EncoderConfig
+    from clozeline.errors import InputError
+    from clozeline.face import Model, load
+    from clozeline.model.encoder import Encoder
+    from clozeline.tasks.masked_lm import MaskedLM
+    from clozeline.tasks.next_sentence import NextSentence
+    from clozeline.tasks.text_classification import TextClassification
+    from clozeline.tokenizer import Tokenizer
+    from clozeline.train.settings import Settings
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Encoder": "clozeline.model.encoder",
+    "EncoderConfig": "clozeline.config",
+    "InputError": "clozeline.errors",
+    "Layout": "clozeline.batch",
+    "MaskedLM": "clozeline.tasks.masked_lm",
+    "Model": "clozeline.face",
+    "NextSentence": "clozeline.tasks.next_sentence",
+    "Packed": "clozeline.batch",
+    "Settings": "clozeline.train.settings",
+    "TextClassification": "clozeline.tasks.text_classification",
+    "Tokenizer": "clozeline.tokenizer",
+    "load": "clozeline.face",
+}
+
+__all__ = [
+    "Encoder",
+    "EncoderConfig",
+    "InputError",
+    "Layout",
+    "MaskedLM",
+    "Model",
+    "NextSentence",
+    "Packed",
+    "Settings",
+    "TextClassification",
+    "Tokenizer",
+    "__version__",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'clozeline' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

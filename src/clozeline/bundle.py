@@ -1,0 +1,142 @@
+"""A network with its tokenizer and its task: what a model folder holds, read and written as one."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from clozeline import checkpoint
+from clozeline.config import EncoderConfig
+from clozeline.errors import InputError
+from clozeline.families.family import Family
+from clozeline.files import staged
+from clozeline.model.heads import Network
+from clozeline.model.layers import Linear
+from clozeline.tasks.masked_lm import MaskedLM
+from clozeline.tasks.next_sentence import NextSentence
+from clozeline.tasks.text_classification import TextClassification
+from clozeline.tokenizer import Tokenizer
+
+log = logging.getLogger("clozeline")
+
+Task = TextClassification | MaskedLM | NextSentence
+
+
+@dataclass
+class Bundle:
+    """name: what it was loaded from; task: None for a bare encoder; fresh: parameters that no checkpoint filled."""
+
+    name: str
+    family: Family
+    network: Network
+    tokenizer: Tokenizer
+    task: Task | None
+    fresh: list[str]
+
+    @property
+    def config(self) -> EncoderConfig:
+        return self.network.config
+
+    @property
+    def head(self) -> str | None:
+        """The kind of head the network has: its task's, or the bare encoder's pooler, or none."""
+        return self.task.head if self.task is not None else None if self.network.head is None else "base"
+
+    def save(self, folder: str | Path, card: str | None = None) -> None:
+        """Write the model folder, whole or not at all; transformers loads it too.
+
+        Raises:
+            InputError: the folder cannot be written, or the disk is full; what was there is untouched.
+        """
+        with staged(Path(folder)) as stage:
+            extra = {} if self.task is None else self.task.raw()
+            checkpoint.save(stage, self.family, self.network, self.head, extra)
+            self.tokenizer.save(stage)
+            if card is not None:
+                (stage / "README.md").write_text(card, encoding="utf-8")
+
+
+def load(name: str | Path, task: Task | None = None, *, revision: str | None = None, seed: int = 0) -> Bundle:
+    """Load a folder or a hub model, with the head of `task`, or with the checkpoint's own where no task is given.
+
+    A classifier without labels takes the checkpoint's. If its labels differ from the checkpoint's, or the checkpoint has
+    none, its head starts fresh, seeded by `seed`; a warning says so.
+
+    Raises:
+        InputError: the model cannot be found, is damaged, unsupported, or does not fit its tokenizer.
+    """
+    folder = checkpoint.find(name, revision)
+    raw = checkpoint.read_config(folder)
+    own = checkpoint.own_head(raw)
+    if task is None:
+        task = _own_task(own, raw)
+    reset = None
+    if isinstance(task, TextClassification):
+        theirs = TextClassification.from_raw(raw) if own == task.head else TextClassification()
+        task, keep = _settle_labels(task, theirs, name)
+        reset = None if keep else "head.classifier."
+    classes = len(task.labels) or 2 if isinstance(task, TextClassification) else 0
+    loaded = checkpoint.load(folder, own if task is None else task.head, classes, reset=reset, seed=seed)
+    tokenizer = Tokenizer.load(folder, loaded.config.max_length)
+    tokenizer.check(loaded.config.vocab_size)
+    if loaded.fresh:
+        log.warning("%s: newly initialised, train before use: %s", name, ", ".join(loaded.fresh))
+    if loaded.unused:
+        log.info("%s: not used by this task: %s", name, ", ".join(loaded.unused))
+    loaded.network.eval()
+    return Bundle(str(name), loaded.family, loaded.network, tokenizer, task, loaded.fresh)
+
+
+def _own_task(own: str, raw: Mapping[str, Any]) -> Task | None:
+    tasks: dict[str, Callable[[], Task]] = {
+        "text_classification": lambda: TextClassification.from_raw(raw),
+        "masked_lm": MaskedLM,
+        "next_sentence": NextSentence,
+    }
+    return tasks[own]() if own in tasks else None
+
+
+def _settle_labels(
+    task: TextClassification, theirs: TextClassification, name: str | Path
+) -> tuple[TextClassification, bool]:
+    """The task with its labels, and whether the checkpoint's classifier is for them."""
+    if not task.labels:
+        return task.with_labels(theirs.labels), bool(theirs.labels)
+    if task.labels == theirs.labels:
+        return task, True
+    if set(task.labels) == set(theirs.labels):
+        order = ", ".join(theirs.labels)
+        raise InputError(f"{name} has these labels in another order: give labels in the order of its outputs, {order}.")
+    unnamed = tuple(f"LABEL_{at}" for at in range(len(task.labels)))
+    return task, theirs.labels == unnamed
+
+
+def use_labels(bundle: Bundle, labels: Sequence[str], seed: int) -> None:
+    """Give a classifier that has no labels yet these ones, with a fresh output for each; its pooler stays."""
+    assert isinstance(bundle.task, TextClassification) and bundle.network.head is not None
+    pooler = {
+        name: value for name, value in bundle.network.head.state_dict().items() if not name.startswith("classifier")
+    }
+    bundle.task = bundle.task.with_labels(labels)
+    fresh = bundle.family.build(bundle.config, bundle.task.head, len(labels), seed=seed, encoder=False).head
+    assert fresh is not None
+    fresh.load_state_dict(pooler, strict=False)
+    bundle.network.head = fresh
+
+
+def for_inference(network: Network, dtype: torch.dtype, device: torch.device) -> Network:
+    """The network in evaluation mode, its matrices in `dtype`; everything else is shared with the original, not copied."""
+    shared = {id(parameter): parameter for parameter in network.parameters()}
+    twin = copy.deepcopy(network, shared)
+    for part in twin.modules():
+        if isinstance(part, Linear) and dtype != part.weight.dtype:
+            part.weight = nn.Parameter(part.weight.detach().to(dtype), requires_grad=False)
+    twin.encoder.compute_dtype = dtype
+    return twin.to(device).eval()

@@ -1,0 +1,296 @@
+"""Checkpoints: a Hugging Face folder, on disk or on a hub, to a network and back.
+
+Loading is strict: each tensor is used once and each parameter filled. What differs is shown as two columns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from clozeline.config import EncoderConfig
+from clozeline.errors import InputError
+from clozeline.families import by_name
+from clozeline.families.family import Family
+from clozeline.model.heads import Network
+
+TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"]
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded folder. raw: its `config.json`; fresh: parameters it did not hold, newly initialised; unused: tensors of
+    other heads that were left out."""
+
+    folder: Path
+    family: Family
+    network: Network
+    raw: Mapping[str, Any]
+    fresh: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+    @property
+    def config(self) -> EncoderConfig:
+        return self.network.config
+
+
+def find(name: str | Path, revision: str | None = None) -> Path:
+    """The folder of a model: a path as it is, or a hub name ("google-bert/bert-base-uncased") after download to the cache.
+
+    The hub, its cache and offline mode are huggingface-hub's: HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.
+
+    Raises:
+        InputError: no such folder, no such model, or the hub cannot be reached.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise InputError(f"{path} is a file; give the folder that holds config.json and model.safetensors.")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(name)) or str(name).startswith("."):
+        raise InputError(f"There is no folder {str(name)!r}, and that is not a hub name either (like owner/model).")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    def download(*patterns: str) -> Path:
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=list(patterns)))
+
+    try:
+        # a repository may hold the same weights in several formats: the listing says which one to fetch
+        folder = download("config.json", *TOKENIZER_FILES, "model.safetensors", "model.safetensors.index.json")
+        if (folder / "model.safetensors.index.json").exists():
+            return download("config.json", *TOKENIZER_FILES, "model*.safetensors", "model.safetensors.index.json")
+        if not (folder / "model.safetensors").exists():
+            return download("config.json", *TOKENIZER_FILES, "pytorch_model*.bin", "pytorch_model.bin.index.json")
+        return folder
+    except LocalEntryNotFoundError as error:
+        raise InputError(
+            f"There is no folder {str(name)!r}, the model is not in the local cache, and the hub cannot be reached. "
+            "Check the network, HF_ENDPOINT and HF_HUB_OFFLINE, or give a folder."
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise InputError(
+            f"There is no folder {str(name)!r} and no model of that name on the hub. "
+            "Check the name, or log in with a token if the model is private."
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise InputError(f"The hub could not give {str(name)!r}: {str(error).splitlines()[0]}") from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The parsed `config.json` of a model folder.
+
+    Raises:
+        InputError: it is missing or not JSON.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no config.json, so it is not a model folder. It holds: {_listing(folder)}.")
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(raw, dict) or "model_type" not in raw:
+        raise InputError(f"{path} has no 'model_type', so the family of the model is unknown.")
+    return raw
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a model folder: safetensors first, whole or in shards; else an old `.bin`, never unpickling code.
+
+    Raises:
+        InputError: there are none, or a file is damaged or would run code.
+    """
+    name = next((name for name in WEIGHTS if (folder / name).is_file()), None)
+    if name is None:
+        raise InputError(
+            f"{folder} holds no weights: {' or '.join(WEIGHTS[::2])} is needed. It holds: {_listing(folder)}."
+        )
+    files = [folder / name]
+    if name.endswith(".index.json"):
+        files = [folder / shard for shard in sorted(set(json.loads(files[0].read_text())["weight_map"].values()))]
+    tensors: dict[str, Tensor] = {}
+    for path in files:
+        if not path.is_file():
+            raise InputError(f"{path} is missing: the weights are in {len(files)} files and all are needed.")
+        tensors |= _read_file(path)
+    return tensors
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise InputError(f"{path} is damaged or incomplete ({error}). Download or copy it again.") from error
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip and runtime errors for a file it will not or cannot read
+        raise InputError(
+            f"{path} is damaged, or holds more than tensors and would run code when opened; it is not opened. "
+            "Convert it to model.safetensors where you trust it."
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise InputError(f"{path} does not hold a table of tensors.")
+    return found
+
+
+def load(folder: Path, head: str | None, classes: int = 0, *, reset: str | None = None, seed: int = 0) -> Checkpoint:
+    """A network in fp32 from a model folder.
+
+    Args:
+        head: the kind of head wanted, a key of the family's `heads`; one that the checkpoint does not have starts fresh.
+        classes: outputs of a classification head.
+        reset: start parameters whose name begins so afresh, though the checkpoint may hold them.
+        seed: of the fresh weights.
+
+    Raises:
+        InputError: the folder is not a checkpoint, is damaged, asks for what is not supported or does not match its shape.
+    """
+    raw = read_config(folder)
+    family = by_name(raw["model_type"])
+    config = family.read(raw)
+    tensors = _plain_names(read_tensors(folder), family)
+    if head == "base" and not _has(tensors, family, config, head):
+        head = None  # a bare encoder may have been saved without its pooler
+    network = family.build(config, head, classes, seed=seed, encoder=False)
+    fresh, unused = _fill(network, family, head, own_head(raw), tensors, reset, folder)
+    return Checkpoint(folder, family, network, raw, fresh, unused)
+
+
+def own_head(raw: Mapping[str, Any]) -> str:
+    """The kind of head that a parsed `config.json` says the checkpoint has; "base" where it names none known here."""
+    family = by_name(raw["model_type"])
+    kinds = (family.head_of(name) for name in raw.get("architectures") or [])
+    return next((kind for kind in kinds if kind is not None), "base")
+
+
+def _has(tensors: Mapping[str, Tensor], family: Family, config: EncoderConfig, head: str) -> bool:
+    names = [
+        name
+        for _, several in family.heads[head].names
+        for name in ((several,) if isinstance(several, str) else several)
+    ]
+    return any(name in tensors for name in names)
+
+
+def _plain_names(tensors: dict[str, Tensor], family: Family) -> dict[str, Tensor]:
+    """Tensors without the family's prefix, with the oldest checkpoints' gamma and beta by today's names."""
+    plain: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        short = name.removeprefix(family.prefix)
+        short = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", short))
+        if short not in family.ignored:
+            plain[short] = tensor
+    return plain
+
+
+def _fill(
+    network: Network,
+    family: Family,
+    head: str | None,
+    own: str,
+    tensors: Mapping[str, Tensor],
+    reset: str | None,
+    folder: Path,
+) -> tuple[list[str], list[str]]:
+    """Copy every tensor to its parameter. Gives the parameters left fresh and the tensors left over, or raises."""
+    table = family.table(network.config, head)
+    parameters = dict(network.named_parameters())
+    assert parameters.keys() == table.keys(), parameters.keys() ^ table.keys()
+    left = set(tensors)
+    fresh: list[str] = []
+    wrong: list[tuple[str, str]] = []
+    for ours, theirs in table.items():
+        parameter = parameters[ours]
+        missing = [name for name in theirs if name not in tensors]
+        part = parameter.shape[0] // len(theirs)
+        shape = (part, *parameter.shape[1:])
+        misfit = [name for name in theirs if name in tensors and tensors[name].shape != shape]
+        left.difference_update(theirs)
+        # a new task's head starts fresh; everything that the checkpoint claims to be must be there and fit
+        new = (missing or misfit) and ours.startswith("head.") and head != own
+        if new or (reset is not None and ours.startswith(reset)):
+            fresh.append(ours)
+            continue
+        wrong += [("(missing)", f"{name} {shape}") for name in missing]
+        wrong += [(f"{name} {tuple(tensors[name].shape)}", f"{name} {shape}") for name in misfit]
+        if not missing and not misfit:
+            found = [tensors[name] for name in theirs]
+            _check_finite(found, theirs, folder)
+            with torch.no_grad():
+                parameter.copy_(torch.cat(found) if len(found) > 1 else found[0])
+    tied = dict(family.heads[head].tied) if head else {}
+    for second, first in tied.items():
+        if second in left and first in tensors:
+            left.discard(second)
+            if not torch.equal(tensors[second], tensors[first]):
+                wrong.append((f"{second} differs", f"{first} (one tensor, tied)"))
+    others = {name for kind in family.heads for names in family.table(network.config, kind).values() for name in names}
+    others |= {name for other in family.heads.values() for name in other.tied}
+    wrong += [(f"{name} {tuple(tensors[name].shape)}", "(no such parameter)") for name in sorted(left - others)]
+    if wrong:
+        raise InputError(_diff(folder, wrong))
+    return fresh, sorted(left & others)
+
+
+def _check_finite(found: list[Tensor], names: tuple[str, ...], folder: Path) -> None:
+    for tensor, name in zip(found, names, strict=True):
+        if not bool(torch.isfinite(tensor.sum(dtype=torch.float32))) and not bool(torch.isfinite(tensor).all()):
+            count = int((~torch.isfinite(tensor)).sum())
+            raise InputError(
+                f"{folder}: tensor {name} holds {count} values that are NaN or infinite, so the checkpoint is unusable. "
+                "The training that wrote it diverged, or the file is damaged."
+            )
+
+
+def _diff(folder: Path, rows: list[tuple[str, str]]) -> str:
+    shown = rows[:20]
+    width = max(len(left) for left, _ in shown)
+    lines = [f"  {left:<{width}}  |  {right}" for left, right in shown]
+    more = [f"  and {len(rows) - len(shown)} more"] if len(rows) > len(shown) else []
+    return "\n".join(
+        [
+            f"The weights in {folder} do not match its config.json ({len(rows)} of them):",
+            f"  {'in the file':<{width}}  |  in the model",
+            *lines,
+            *more,
+        ]
+    )
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") if names else "nothing"
+
+
+def save(folder: Path, family: Family, network: Network, head: str | None, extra: Mapping[str, Any]) -> None:
+    """Write `config.json` and `model.safetensors` into an existing folder, under the family's own names, in fp32.
+
+    extra: what the task adds to `config.json`, such as id2label. Give a `files.staged` folder for an atomic save.
+    """
+    architecture = family.heads[head or "base"].architecture
+    dtype = next(network.parameters()).dtype
+    raw = {"architectures": [architecture], **family.write(network.config), **extra, "dtype": str(dtype).split(".")[-1]}
+    (folder / "config.json").write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    parameters = dict(network.named_parameters())
+    tensors: dict[str, Tensor] = {}
+    for ours, theirs in family.table(network.config, head).items():
+        for name, part in zip(theirs, parameters[ours].detach().chunk(len(theirs)), strict=True):
+            tensors[family.written(name, head)] = part.contiguous().cpu()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

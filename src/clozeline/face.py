@@ -1,0 +1,293 @@
+"""The Python face: `load` a model, and what one can do with it.
+
+model = cl.load("bert-base-uncased", task=cl.TextClassification(labels=["negative", "positive"]))
+model.fit("train.csv", validation="dev.csv", out="runs/reviews")
+model.predict(["Great movie, if you enjoy watching paint dry for two hours."])
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clozeline import bundle as bundles
+from clozeline import predict as prediction
+from clozeline.card import model_card
+from clozeline.config import EncoderConfig
+from clozeline.data.packing import Samples
+from clozeline.data.readers import Example, examples
+from clozeline.errors import InputError
+from clozeline.evaluate.classification import Report, report
+from clozeline.model.heads import Network
+from clozeline.precision import Precision, compute_dtype, pick_device
+from clozeline.tasks.masked_lm import Filled, MaskedLM
+from clozeline.tasks.text_classification import Prediction, TextClassification
+from clozeline.tokenizer import LongText, Tokenizer
+from clozeline.train.fit import Fitted, fit
+from clozeline.train.settings import Settings
+
+log = logging.getLogger("clozeline")
+
+
+def load(
+    name: str | Path,
+    task: bundles.Task | None = None,
+    *,
+    precision: Precision = "fp32",
+    device: str | None = None,
+    revision: str | None = None,
+    seed: int = 0,
+) -> Model:
+    """Load a model folder or a hub model.
+
+    Args:
+        name: a folder with config.json, weights and tokenizer, or a hub name such as "bert-base-uncased".
+        task: what to use it for; None takes the checkpoint's own task, or none where it is a bare encoder.
+        precision: of prediction: "fp32", "bf16", or "auto", bf16 where the machine is fast at it.
+        device: such as "cpu" or "cuda:1"; None is the first GPU, or the CPU.
+        revision: of a hub model: a branch, tag or commit.
+        seed: of the fresh weights of a new head.
+
+    Raises:
+        InputError: the model cannot be found, is damaged, is not supported, or does not fit its tokenizer.
+    """
+    return Model(bundles.load(name, task, revision=revision, seed=seed), precision, pick_device(device), seed)
+
+
+class Model:
+    """A loaded model: an encoder, its tokenizer, and perhaps a task. Made by `load`."""
+
+    def __init__(self, bundle: bundles.Bundle, precision: Precision, device: torch.device, seed: int) -> None:
+        self._bundle = bundle
+        self._dtype = compute_dtype(precision, device)
+        self._device = device
+        self._seed = seed
+        self._served: Network | None = None
+        self.fitted: Fitted | None = None
+
+    @property
+    def config(self) -> EncoderConfig:
+        return self._bundle.config
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._bundle.tokenizer
+
+    @property
+    def task(self) -> bundles.Task | None:
+        return self._bundle.task
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label names in the order of the outputs; empty where the model is no classifier."""
+        return tuple(self.task.labels) if isinstance(self.task, TextClassification) else ()
+
+    @property
+    def network(self) -> Network:
+        """The fp32 network itself, a `torch.nn.Module`, for whoever wants to go deeper."""
+        return self._bundle.network
+
+    def fit(
+        self,
+        train: str | Path,
+        validation: str | Path | None = None,
+        *,
+        text: str | None = None,
+        pair: str | None = None,
+        label: str | None = None,
+        encoding: str = "utf-8",
+        out: str | Path,
+        resume: bool = False,
+        overwrite: bool = False,
+        quiet: bool = False,
+        settings: Settings | None = None,
+        **changes: object,
+    ) -> Fitted:
+        """Fine-tune on labelled texts. Afterwards the model is the best of all epochs, saved in `out/model`.
+
+        Args:
+            train, validation: a CSV, TSV, JSONL or Parquet file, or a hub data set ("owner/name:split").
+            text, pair, label: columns; text and label are guessed where their names are usual ones.
+            out: a folder for the model, metrics.jsonl, curve.png and the state to resume from.
+            resume: go on with the unfinished run in `out`.
+            overwrite: begin anew though `out` holds a run.
+            settings, changes: how to train, see `Settings`; `model.fit(..., epochs=5)` changes one of them.
+
+        Raises:
+            InputError: the data cannot be read or used, or `out` holds another run.
+        """
+        task = self._classifier("fit")
+        settings = (settings or Settings(seed=self._seed)).replace(**changes)
+        columns: dict[str, Any] = dict(text=text, pair=pair, label=label, encoding=encoding)
+        train_set = _read(train, "train", columns)
+        if not task.labels:
+            names = {example.label for example in train_set if example.label is not None}
+            bundles.use_labels(self._bundle, _sorted_labels(names, train), self._seed)
+            task = self._classifier("fit")
+        samples = task.samples(self.tokenizer, train_set)
+        checks = None if validation is None else task.samples(self.tokenizer, _read(validation, "validation", columns))
+        _compare_labels(task, samples, checks)
+        self._served = None
+        self.fitted = fit(
+            self._bundle,
+            samples,
+            checks,
+            Path(out),
+            settings,
+            device=self._device,
+            resume=resume,
+            overwrite=overwrite,
+            quiet=quiet,
+            card=lambda run: model_card(self._bundle, run, settings, str(train), validation),
+        )
+        return self.fitted
+
+    def predict(self, texts: str | Iterable[str], pairs: Iterable[str] | None = None) -> list[Prediction]:
+        """A label with probabilities for each text, or each text with its pair.
+
+        Raises:
+            InputError: the model is no trained classifier, or a text is not text.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        others: Iterable[str | None] = itertools.repeat(None, len(texts)) if pairs is None else list(pairs)
+        rows = zip(texts, others, strict=True)
+        return list(
+            self.predict_stream(Example(text, pair, None, f"texts[{at}]") for at, (text, pair) in enumerate(rows))
+        )
+
+    def predict_stream(self, stream: Iterable[Example], window: int = prediction.WINDOW) -> Iterator[Prediction]:
+        """A prediction for each example as they come, in order, `window` of them in memory at a time."""
+        task = self._classifier("predict")
+        return prediction.classify(self._network(), task, self.tokenizer, stream, self._device, window)
+
+    def evaluate(
+        self,
+        data: str | Path,
+        *,
+        text: str | None = None,
+        pair: str | None = None,
+        label: str | None = None,
+        encoding: str = "utf-8",
+    ) -> Report:
+        """Accuracy and F1 with 95 % intervals on labelled texts, read as `fit` reads them.
+
+        Raises:
+            InputError: the data cannot be read, has a label the model does not know, or the model is no trained classifier.
+        """
+        task = self._classifier("evaluate")
+        columns: dict[str, Any] = dict(text=text, pair=pair, label=label, encoding=encoding)
+        samples = task.samples(self.tokenizer, _read(data, "test", columns))
+        assert samples.targets is not None
+        scores = prediction.logits(self._network(), task, samples, self._device).numpy()
+        return report(scores, samples.targets, task.labels, samples.cut)
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        pool: str = "mean",
+        layers: str = "last",
+        long: LongText = "truncate",
+        normalize: bool = False,
+    ) -> np.ndarray | list[np.ndarray]:
+        """Vectors of texts, fp32.
+
+        Args:
+            pool: "mean" of the tokens, "cls" (the first token), "pooler" (BERT's pooled output), "max": an (n, D) array;
+                or "tokens": a list of (length, D) arrays, special tokens included.
+            layers: "last", or "all" for every layer's output: the arrays get a dimension of layers + 1 before D.
+            long: as in `TextClassification`; under "window" a text's vector is the mean of its windows'.
+            normalize: scale each vector to length 1.
+
+        Raises:
+            InputError: no such pooling, or a text is not text.
+        """
+        if layers not in ("last", "all"):
+            raise InputError(f"layers is {layers!r}; allowed: 'last', 'all'.")
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts:
+            raise InputError("There are no texts to embed.")
+        samples = Samples.tokenise(self.tokenizer, texts, long=long)
+        if lost := int((samples.cut > 0).sum()):
+            log.warning("%d of %d texts lose %d tokens (long=%r).", lost, len(texts), int(samples.cut.sum()), long)
+        vectors = prediction.embed(self._network(), samples, self._device, pool=pool, every_layer=layers == "all")
+        if not normalize:
+            return vectors
+        return [_unit(rows) for rows in vectors] if isinstance(vectors, list) else _unit(vectors)
+
+    def fill_mask(self, text: str, top: int = 5) -> list[list[Filled]]:
+        """The `top` most probable words for each mask token in the text, best first.
+
+        Raises:
+            InputError: the model has no masked-LM head, or the text has no mask.
+        """
+        if not isinstance(self.task, MaskedLM) or self._bundle.fresh:
+            raise InputError(
+                f"{self._bundle.name} has no trained masked-LM head; load a pre-trained model that has one."
+            )
+        return self.task.fill(self._network(), self.tokenizer, text, top, self._device)
+
+    def save(self, folder: str | Path) -> None:
+        """Write a model folder that `load` and transformers read, whole or not at all.
+
+        Raises:
+            InputError: the folder cannot be written or the disk is full; what was there is untouched.
+        """
+        self._bundle.save(folder, model_card(self._bundle, self.fitted))
+
+    def _network(self) -> Network:
+        """The network as prediction uses it, made at the first call."""
+        if self._served is None:
+            self._served = bundles.for_inference(self._bundle.network, self._dtype, self._device)
+        return self._served
+
+    def _classifier(self, verb: str) -> TextClassification:
+        if not isinstance(self.task, TextClassification):
+            what = "a bare encoder" if self.task is None else f"a {type(self.task).__name__} model"
+            raise InputError(
+                f"{self._bundle.name} was loaded as {what}, which cannot {verb}. "
+                "Load it with task=clozeline.TextClassification(labels=[...])."
+            )
+        if verb != "fit" and "head.classifier.weight" in self._bundle.fresh:
+            raise InputError(
+                f"{self._bundle.name} has no trained classifier yet, so its answers would be random; fit it first."
+            )
+        return self.task
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+
+
+def _read(source: str | Path, split: str, columns: dict[str, Any]) -> list[Example]:
+    return list(examples(source, labelled=True, split=split, **columns))
+
+
+def _sorted_labels(names: set[str], source: str | Path) -> list[str]:
+    """Label names in a lasting order: by number where all are numbers, else by name."""
+    if len(names) < 2:
+        raise InputError(f"{source} has one label only, {min(names)!r}; a classifier needs two or more to tell apart.")
+    return sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
+
+
+def _compare_labels(task: TextClassification, train: Samples, validation: Samples | None) -> None:
+    """Refuse training data of one label; warn of labels that training or validation lack."""
+    assert train.targets is not None
+    seen = set(train.targets.tolist())
+    if len(seen) < 2:
+        (only,) = seen
+        raise InputError(
+            f"The training data has one label only, {task.labels[only]!r}; a classifier needs two or more."
+        )
+    checked = set() if validation is None or validation.targets is None else set(validation.targets.tolist())
+    for at, label in enumerate(task.labels):
+        if at not in seen:
+            log.warning("No training text has the label %r; the model cannot learn it.", label)
+        elif validation is not None and at not in checked:
+            log.warning("No validation text has the label %r, so validation says nothing about it.", label)

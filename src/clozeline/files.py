@@ -1,0 +1,73 @@
+"""Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from clozeline.errors import InputError
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Put `content` at `path` in one step: a reader sees the old file or the new one, never a part.
+
+    Raises:
+        InputError: the disk is full or the place cannot be written; what was there before is untouched.
+    """
+    with staged(path.parent) as stage:
+        (stage / path.name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A temporary folder to write files in; when the block ends well they all move into `folder`, else none does.
+
+    Raises:
+        InputError: the disk is full or the place cannot be written; `folder` is as it was.
+    """
+    stage = None
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stage = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+            yield stage
+            written = [path for path in stage.rglob("*") if path.is_file()]
+            for path in written:
+                _flush(path)
+            for path in written:
+                target = folder / path.relative_to(stage)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, target)
+            _flush(folder)
+        finally:
+            if stage is not None:
+                shutil.rmtree(stage, ignore_errors=True)
+    except InputError:
+        raise
+    except Exception as error:
+        if (why := _why(error)) is None:
+            raise
+        raise InputError(f"Cannot write to {folder}: {why}. Nothing there was changed.") from error
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _why(error: Exception) -> str | None:
+    """The reason in words where the file system is to blame; safetensors and torch wrap it in errors of their own."""
+    text = str(error)
+    full = f"the disk is full ({os.strerror(errno.ENOSPC)})"
+    if isinstance(error, OSError):
+        return full if error.errno == errno.ENOSPC else (error.strerror or text)
+    wrapped = "StorageFull" in text or "os error 28" in text or "file write failed" in text or "No space left" in text
+    return full if wrapped else None

@@ -1,0 +1,70 @@
+"""Self-attention over packed sequences: one fused projection, a kernel, and the projection back."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from clozeline.batch import Layout
+from clozeline.model import kernels
+from clozeline.model.layers import Linear
+from clozeline.model.positions import Positions
+
+
+def attend(
+    q_TNH: Tensor,
+    k_TNH: Tensor,
+    v_TNH: Tensor,
+    layout: Layout,
+    *,
+    window: int | None = None,
+    bias: kernels.ScoreBias | None = None,
+    dropout: float = 0.0,
+    scale: float | None = None,
+    kernel: str = "auto",
+) -> Tensor:
+    """Scaled dot-product attention (Vaswani et al. 2017) within each sequence of the layout, (T, N, H) -> (T, N, H).
+
+    Args:
+        window: a token sees at most this many tokens on either side; None sees the whole sequence.
+        bias: added to the scores, see `kernels.ScoreBias`.
+        dropout: rate on the attention weights.
+        scale: factor on the scores; None is 1 / sqrt(H).
+        kernel: "auto" or a name in `kernels.KERNELS`.
+
+    Raises:
+        InputError: the kernel asked for cannot serve this call; the message says why.
+    """
+    scale = 1 / math.sqrt(q_TNH.shape[-1]) if scale is None else scale
+    run = kernels.choose(kernel, q_TNH.device, q_TNH.dtype, dropout=dropout, bias=bias is not None)
+    return run(q_TNH, k_TNH, v_TNH, layout, kernels.Scores(scale, dropout, window, bias))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, (T, D) -> (T, D). `kernel` may be set at any time: "auto", "varlen", "blocks", "eager"."""
+
+    def __init__(self, width: int, heads: int, positions: Positions, *, layer: int, dropout: float) -> None:
+        super().__init__()
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
+        self.heads = heads
+        self.layer = layer
+        self.dropout = dropout
+        self.kernel = "auto"
+        self.positions = (positions,)  # in a tuple, because its parameters belong to the encoder and not to this layer
+
+    def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
+        (positions,) = self.positions
+        q_TNH, k_TNH, v_TNH = self.qkv(x_TD).view(x_TD.shape[0], 3, self.heads, -1).unbind(1)
+        q_TNH, k_TNH = positions.turn(q_TNH, k_TNH, layout)
+        y_TNH = attend(
+            q_TNH,
+            k_TNH,
+            v_TNH,
+            layout,
+            bias=positions.bias(self.layer),
+            dropout=self.dropout if self.training else 0.0,
+            kernel=self.kernel,
+        )
+        return self.out(y_TNH.reshape(x_TD.shape))

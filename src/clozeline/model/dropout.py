@@ -1,0 +1,101 @@
+"""Dropout, on activations and on attention weights, made fast on the CPU.
+
+torch draws one Mersenne Twister number for each value, which made dropout a third of a training step; and its CPU attention
+kernel has no dropout at all, so that attention falls back to whole (n, N, L, L) matrices. Both are written here instead.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def keep_mask(shape: torch.Size | tuple[int, ...], rate: float, seed: int, dtype: torch.dtype) -> Tensor:
+    """A dropout mask on the CPU: 0 with probability `rate`, else 1 / (1 - rate); the same seed gives the same mask.
+
+    One 64-bit draw decides four values, with the rate rounded to 1/65536 and the scale fitted to the rounded rate, so that
+    the mean stays exact.
+    """
+    count = math.prod(shape)
+    dropped = round(rate * 65536)
+    raw = np.random.SFC64(seed).random_raw((count + 3) // 4)
+    draws = torch.from_numpy(raw.view(np.int16)[:count]).view(shape)
+    keep = torch.empty(shape, dtype=dtype)
+    torch.ge(draws, dropped - 32768, out=keep)
+    return keep.mul_(65536 / (65536 - dropped))
+
+
+def fresh_seed() -> int:
+    """A seed for `keep_mask` from torch's default generator, which so stays the one source of randomness."""
+    return int(torch.randint(2**62, ()))
+
+
+class Dropout(nn.Module):
+    """Zero each value with probability `rate` while training and scale the rest up (Srivastava et al. 2014)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.rate)
+        return x * keep_mask(x.shape, self.rate, fresh_seed(), x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"
+
+
+class DropoutAttention(torch.autograd.Function):
+    """Attention with dropout on its weights: q, k, v (n, N, L, H), a constant mask to add or None -> (n, N, L, H).
+
+    Works through a few heads at a time so that their weights stay in cache, and keeps none of them for the backward pass,
+    which computes weights and mask again from q, k and the seed (as Dao et al. 2022, FlashAttention, do on the GPU).
+    """
+
+    CACHED = 2**20  # values of weights a piece may hold: 2 MB in bf16, about the second-level cache of a core
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, rate: float) -> Tensor:
+        shape = q.shape
+        ctx.scale, ctx.rate, ctx.seed = scale, rate, fresh_seed()
+        ctx.mask = None if mask is None else mask.expand(*shape[:3], shape[2]).flatten(0, 1)
+        q, k, v = (x.flatten(0, 1).contiguous() for x in (q, k, v))
+        out = torch.empty_like(q)
+        for piece in DropoutAttention._pieces(*q.shape[:2]):
+            weights, keep = DropoutAttention._weights(ctx, piece, q, k)
+            torch.bmm(weights.mul_(keep), v[piece], out=out[piece])
+        ctx.save_for_backward(q, k, v)
+        return out.view(shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        shape, grad = grads[0].shape, grads[0].flatten(0, 1).contiguous()
+        q, k, v = ctx.saved_tensors
+        dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
+        for piece in DropoutAttention._pieces(*q.shape[:2]):
+            weights, keep = DropoutAttention._weights(ctx, piece, q, k)
+            d_weights = torch.bmm(grad[piece], v[piece].transpose(1, 2)).mul_(keep)
+            d_scores = torch.ops.aten._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+            torch.bmm(d_scores, k[piece], out=dq[piece])
+            torch.bmm(d_scores.transpose(1, 2), q[piece], out=dk[piece])
+            torch.bmm(weights.mul_(keep).transpose(1, 2), grad[piece], out=dv[piece])
+        return dq.mul_(ctx.scale).view(shape), dk.mul_(ctx.scale).view(shape), dv.view(shape), None, None, None
+
+    @staticmethod
+    def _pieces(heads: int, length: int) -> list[slice]:
+        step = max(1, DropoutAttention.CACHED // (length * length))
+        return [slice(at, min(heads, at + step)) for at in range(0, heads, step)]
+
+    @staticmethod
+    def _weights(ctx: Any, piece: slice, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        scores = torch.baddbmm(q.new_zeros(()), q[piece], k[piece].transpose(1, 2), beta=0, alpha=ctx.scale)
+        weights = torch.softmax(scores if ctx.mask is None else scores.add_(ctx.mask[piece]), -1)
+        return weights, keep_mask(weights.shape, ctx.rate, ctx.seed + piece.start, weights.dtype)

@@ -1,0 +1,111 @@
+"""The encoder, and how its bricks fit together. Every family is this file with other data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from clozeline.batch import Layout, Packed
+from clozeline.config import EncoderConfig
+from clozeline.model.attention import Attention
+from clozeline.model.dropout import Dropout
+from clozeline.model.layers import Embedding, FeedForward, LayerNorm, Linear
+from clozeline.model.positions import Learned, Positions
+
+
+class TokenEmbedding(nn.Module):
+    """Token, position and segment rows, summed and normalised: batch -> (T, D) in `compute_dtype`."""
+
+    def __init__(self, config: EncoderConfig, positions: Positions) -> None:
+        super().__init__()
+        self.tokens = Embedding(config.vocab_size, config.width)
+        self.segments = Embedding(config.segments, config.width) if config.segments else None
+        self.positions = positions
+        self.norm = LayerNorm(config.width, eps=config.norm_eps)
+        self.dropout = Dropout(config.dropout)
+        self.compute_dtype: torch.dtype | None = None
+
+    def forward(self, batch: Packed) -> Tensor:
+        x_TD = self.tokens(batch.ids)
+        if self.segments is not None:
+            x_TD = x_TD + (self.segments.weight[0] if batch.segments is None else self.segments(batch.segments))
+        if (placed := self.positions.embed(batch.layout)) is not None:
+            x_TD = x_TD + placed
+        return self.dropout(self.norm(x_TD.to(self.compute_dtype or x_TD.dtype)))
+
+
+class Layer(nn.Module):
+    """Attention, then feed-forward, each added to what came in and normalised after (post-norm), (T, D) -> (T, D)."""
+
+    def __init__(self, config: EncoderConfig, positions: Positions, number: int) -> None:
+        super().__init__()
+        self.attention = Attention(
+            config.width, config.heads, positions, layer=number, dropout=config.attention_dropout
+        )
+        self.attention_norm = LayerNorm(config.width, eps=config.norm_eps)
+        self.ffn = FeedForward(config.width, config.ffn_width, config.activation)
+        self.ffn_norm = LayerNorm(config.width, eps=config.norm_eps)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
+        x_TD = self.attention_norm(x_TD + self.dropout(self.attention(x_TD, layout)))
+        return self.ffn_norm(x_TD + self.dropout(self.ffn(x_TD)))
+
+
+class Encoder(nn.Module):
+    """Reads packed tokens, gives one vector for each: `Packed` -> (T, D).
+
+    `compute_dtype` set to bfloat16 computes in bfloat16 over the fp32 weights, as training does; None computes in the
+    weights' own dtype.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        positions = Learned(config.max_length, config.width)
+        self.embedding = TokenEmbedding(config, positions)
+        self.layers = nn.ModuleList(Layer(config, positions, number) for number in range(config.layers))
+
+    def forward(self, batch: Packed) -> Tensor:
+        x_TD = self.embedding(batch)
+        for layer in self.layers:
+            x_TD = layer(x_TD, batch.layout)
+        return x_TD
+
+    def states(self, batch: Packed) -> Iterator[Tensor]:
+        """The embedding output and then each layer's output: layers + 1 tensors of (T, D), the last being `forward`'s."""
+        x_TD = self.embedding(batch)
+        yield x_TD
+        for layer in self.layers:
+            x_TD = layer(x_TD, batch.layout)
+            yield x_TD
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        return self.embedding.compute_dtype or self.embedding.tokens.weight.dtype
+
+    @compute_dtype.setter
+    def compute_dtype(self, dtype: torch.dtype | None) -> None:
+        self.embedding.compute_dtype = dtype
+
+    def use_kernel(self, name: str) -> None:
+        """Serve every layer's attention with this kernel: "auto", "varlen", "blocks" or "eager"."""
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            layer.attention.kernel = name
+
+
+def initialise(module: nn.Module, std: float) -> None:
+    """Fresh weights as published for BERT: matrices from N(0, std), biases 0, norms 1."""
+    for part in module.modules():
+        if isinstance(part, Linear | Embedding):
+            nn.init.normal_(part.weight, std=std)
+        if isinstance(part, Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+        if isinstance(part, LayerNorm):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+    for parameter in (parameter for name, parameter in module.named_parameters(recurse=False) if name == "bias"):
+        nn.init.zeros_(parameter)  # a bias that stands by itself, as a masked-LM head's does

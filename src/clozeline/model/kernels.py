@@ -1,0 +1,142 @@
+"""Attention kernels: three ways to compute the same thing over packed sequences.
+
+    varlen   CUDA, half precision: torch.nn.attention.varlen reads the packed layout as it is.
+    blocks   any device, dtype, window, bias and dropout: sequences of like length form a rectangle for
+             scaled_dot_product_attention. The one place in the model where padding can exist.
+    eager    one sequence at a time, by the formula. The reference in tests, and what shows attention probabilities.
+
+Each takes q, k, v of shape (T, N, H), a `Layout` and `Scores`, and gives (T, N, H). `choose` picks one, or says why a
+kernel asked for cannot serve; nothing falls back unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clozeline.batch import Block, Layout
+from clozeline.errors import InputError, nearest
+from clozeline.model.dropout import DropoutAttention
+
+ScoreBias = Callable[[Tensor, Tensor], Tensor]
+"""(q, k) of a block, each (n, N, L, H) -> what to add to its scores, broadcastable to (n, N, L, L)."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How scores become weights. scale: factor on q·k; dropout: rate on the weights; window: tokens seen on either side."""
+
+    scale: float
+    dropout: float = 0.0
+    window: int | None = None
+    bias: ScoreBias | None = None
+
+
+def varlen(q_TNH: Tensor, k_TNH: Tensor, v_TNH: Tensor, layout: Layout, scores: Scores) -> Tensor:
+    """Flash attention over the packed tokens themselves."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    window = (-1, -1) if scores.window is None else (scores.window, scores.window)
+    at, longest = layout.offsets, layout.longest
+    out = varlen_attn(q_TNH, k_TNH, v_TNH, at, at, longest, longest, scale=scores.scale, window_size=window)
+    assert isinstance(out, Tensor)
+    return out
+
+
+def blocks(q_TNH: Tensor, k_TNH: Tensor, v_TNH: Tensor, layout: Layout, scores: Scores) -> Tensor:
+    """Attention over each block of like-long sequences; rectangles without padding wherever lengths are equal."""
+    plan = layout.plan
+    if plan.gather is not None:
+        q_TNH, k_TNH, v_TNH = (x[plan.gather] for x in (q_TNH, k_TNH, v_TNH))
+    outs, at = [], 0
+    for block in plan.blocks:
+        rows = slice(at, at + block.count * block.longest)
+        shape = (block.count, block.longest, *q_TNH.shape[1:])
+        q, k, v = (x[rows].view(shape).transpose(1, 2) for x in (q_TNH, k_TNH, v_TNH))
+        mask = _mask(block, q, k, scores)
+        if scores.dropout and q.device.type == "cpu" and not (mask is not None and mask.requires_grad):
+            out = DropoutAttention.apply(q, k, v, mask, scores.scale, scores.dropout)
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, mask, scores.dropout, scale=scores.scale)
+        outs.append(out.transpose(1, 2).reshape(-1, *q_TNH.shape[1:]))
+        at = rows.stop
+    out_TNH = outs[0] if len(outs) == 1 else torch.cat(outs)
+    return out_TNH if plan.restore is None else out_TNH[plan.restore]
+
+
+def _mask(block: Block, q: Tensor, k: Tensor, scores: Scores) -> Tensor | None:
+    """What to add to the scores of a block, (n | 1, N | 1, L, L), or None when every token sees every token."""
+    seen = None if block.keep is None else block.keep[:, None, None, :]
+    if scores.window is not None and scores.window < block.longest - 1:
+        near = _near(block.longest, scores.window, q.device)
+        seen = near if seen is None else seen & near
+    if seen is None and scores.bias is None:
+        return None
+    add = torch.zeros((), dtype=q.dtype, device=q.device) if scores.bias is None else scores.bias(q, k)
+    return add if seen is None else torch.where(seen, add, -torch.inf)
+
+
+def _near(length: int, window: int, device: torch.device) -> Tensor:
+    """(L, L), True where two positions are at most `window` apart."""
+    at = torch.arange(length, device=device)
+    return (at[:, None] - at[None, :]).abs() <= window
+
+
+def eager(q_TNH: Tensor, k_TNH: Tensor, v_TNH: Tensor, layout: Layout, scores: Scores) -> Tensor:
+    """Attention by the formula, one sequence after the other."""
+    return torch.cat([out for out, _ in eager_weights(q_TNH, k_TNH, v_TNH, layout, scores)])
+
+
+def eager_weights(
+    q_TNH: Tensor, k_TNH: Tensor, v_TNH: Tensor, layout: Layout, scores: Scores
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What `eager` computes, with the weights that show how the model reads: (L, N, H) and (N, L, L) for each sequence."""
+    for q, k, v in zip(*(layout.split(x) for x in (q_TNH, k_TNH, v_TNH)), strict=True):
+        q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+        raw = q @ k.transpose(1, 2) * scores.scale
+        if scores.bias is not None:
+            raw = raw + scores.bias(q[None], k[None])[0]
+        if scores.window is not None:
+            raw = raw.masked_fill(~_near(q.shape[1], scores.window, q.device), -torch.inf)
+        weights = torch.softmax(raw, -1)
+        yield (F.dropout(weights, scores.dropout) @ v).transpose(0, 1), weights
+
+
+Kernel = Callable[[Tensor, Tensor, Tensor, Layout, Scores], Tensor]
+KERNELS: dict[str, Kernel] = {"varlen": varlen, "blocks": blocks, "eager": eager}
+
+
+def refusal(
+    name: str, device: torch.device, dtype: torch.dtype, *, dropout: float = 0.0, bias: bool = False
+) -> str | None:
+    """Why kernel `name` cannot serve such a call, or None when it can. Only `varlen` ever refuses."""
+    if name not in KERNELS:
+        raise InputError(f"There is no attention kernel {name!r}: {nearest(name, ['auto', *KERNELS])}")
+    if name != "varlen":
+        return None
+    if device.type != "cuda":
+        return f"varlen needs a CUDA device and this model is on {device.type}"
+    if dtype not in (torch.float16, torch.bfloat16):
+        return f"varlen computes in bfloat16 or float16, not {str(dtype).removeprefix('torch.')}"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "varlen needs a GPU of compute capability 8.0 (Ampere) or newer"
+    if dropout:
+        return f"varlen has no dropout on attention weights, and the configuration asks for {dropout:g}"
+    return "varlen takes no score bias, and this position scheme has one" if bias else None
+
+
+def choose(name: str, device: torch.device, dtype: torch.dtype, *, dropout: float = 0.0, bias: bool = False) -> Kernel:
+    """The kernel for a call. "auto" is the fastest that serves: varlen, else blocks.
+
+    Raises:
+        InputError: the kernel asked for by name cannot serve the call; the message says why.
+    """
+    if name == "auto":
+        return blocks if refusal("varlen", device, dtype, dropout=dropout, bias=bias) else varlen
+    if why := refusal(name, device, dtype, dropout=dropout, bias=bias):
+        raise InputError(f"{why}. Use kernel='auto' or 'blocks'.")
+    return KERNELS[name]

@@ -1,0 +1,51 @@
+"""Token-wise bricks: linear map, norm, embedding table, feed-forward.
+
+Parameters are fp32 masters or a half-precision copy; every brick computes in the dtype of what it is given, so the dtype is
+chosen once, where the tokens are embedded, and there is no autocast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+}
+
+
+class Linear(nn.Linear):
+    """y = x W^T + b in the dtype of x. Weight (out, in), bias (out,)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Normalise the last dimension (Ba et al. 2016), in the dtype of x with fp32 statistics."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+class Embedding(nn.Embedding):
+    """A table of rows. No row is special: padding does not exist, so no index needs a zero gradient."""
+
+
+class FeedForward(nn.Module):
+    """Widen, activate, narrow: (T, D) -> (T, D) through (T, ffn_width)."""
+
+    def __init__(self, width: int, ffn_width: int, activation: str) -> None:
+        super().__init__()
+        self.up = Linear(width, ffn_width)
+        self.down = Linear(ffn_width, width)
+        self.activate = ACTIVATIONS[activation]
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        return self.down(self.activate(self.up(x_TD)))

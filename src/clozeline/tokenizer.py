@@ -1,0 +1,406 @@
+"""Text to token ids and back, for every Hugging Face tokenizer folder, over the `tokenizers` library.
+
+The library splits text into content tokens. Special tokens and long text are ours: every family and every policy takes
+the same few lines, and each result says how many tokens it cost. This module imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer as Backend
+from tokenizers.models import WordPiece
+
+from clozeline.errors import InputError, nearest
+from clozeline.files import staged
+
+LongText = Literal["error", "truncate", "head_tail", "window"]
+
+# What a role's token is called where a folder does not say: BERT's name, then RoBERTa's.
+ROLES = {"cls": "[CLS] <s>", "sep": "[SEP] </s>", "pad": "[PAD] <pad>", "mask": "[MASK] <mask>", "unk": "[UNK] <unk>"}
+# Model types whose text clean-up transformers takes from tokenizer_config.json, whatever tokenizer.json says.
+WORDPIECE = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer", "electra": "ElectraTokenizer"}
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+EXTRA = ("additional_special_tokens", "extra_special_tokens")
+ABSURD_LENGTH = 1_000_000  # transformers writes 1e30 as model_max_length where it knows none
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenSequence:
+    """What the model reads at once, special tokens included. All arrays have its length.
+
+    ids: (length,) int32.
+    segments: (length,) int8, the token types that the model was trained with; RoBERTa has one for both texts of a pair.
+    source: (length,) int8, where a token comes from: 0 the first text, 1 the second, -1 a special token around them.
+    offsets: (length, 2) int32 or None; the characters [start, end) of the source text, (0, 0) for special tokens.
+    """
+
+    ids: np.ndarray
+    segments: np.ndarray
+    source: np.ndarray
+    offsets: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """One text, or one pair, as the model reads it.
+
+    sequences: one; under "window" as many as it takes.
+    tokens: content tokens of the whole text (of both texts of a pair), special tokens not counted.
+    cut: how many of them the model does not see.
+    """
+
+    sequences: list[TokenSequence]
+    tokens: int
+    cut: int
+
+
+class Tokenizer:
+    """A vocabulary, the rules that split text into its tokens, and the special tokens that a model expects around them.
+
+    vocab_size: largest token id + 1, added tokens included.
+    max_length: tokens the model reads at once, special tokens included; None where nothing bounds it.
+    cls_id, sep_id, pad_id, mask_id, unk_id: ids by role, None where the vocabulary has no such token.
+    special_ids: the ids of all special tokens.
+    """
+
+    def __init__(self, backend: Backend, settings: dict[str, Any], max_length: int | None = None) -> None:
+        """Take over `backend`: its own truncation and padding go, and tokens that the settings name become its own.
+
+        settings: the entries of tokenizer_config.json. max_length: as in `load`.
+        """
+        backend.no_truncation()
+        backend.no_padding()
+        decoder = settings.get("added_tokens_decoder") or {}
+        extra = {name: tokens for name in EXTRA if isinstance(tokens := settings.get(name), list)}
+        _add(backend, [decoder[token_id] for token_id in sorted(decoder, key=int)], special=False)
+        _add(backend, [token for tokens in extra.values() for token in tokens], special=True)
+        self._backend = backend
+        self._templates = _Template(backend, pair=False), _Template(backend, pair=True)
+
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        edges = {"cls": self._templates[0].first, "sep": self._templates[0].last}
+        roles = {role: _named(role, settings, vocabulary, edges.get(role)) for role in ROLES}
+        _add(backend, [token for token in roles.values() if token is not None], special=True)
+        ids = [None if token is None else vocabulary[token] for token in roles.values()]
+        self.cls_id, self.sep_id, self.pad_id, self.mask_id, self.unk_id = ids
+        added = backend.get_added_tokens_decoder().items()
+        self.special_ids = frozenset(at for at, token in added if token.special or at in ids)
+        self.vocab_size = max(vocabulary.values()) + 1
+        stated = settings.get("model_max_length")
+        bounds = [] if max_length is None else [max_length]
+        if isinstance(stated, int | float) and 0 < stated < ABSURD_LENGTH:
+            bounds.append(int(stated))
+        self.max_length = min(bounds, default=None)
+
+        # how each token is matched is in tokenizer.json; here transformers wants names
+        self._settings = {name: value for name, value in settings.items() if name != "added_tokens_decoder"}
+        self._settings |= {name: [_content(token) for token in tokens] for name, tokens in extra.items()}
+        self._settings |= {f"{role}_token": token for role, token in roles.items()}
+        if self.max_length is not None:
+            self._settings["model_max_length"] = self.max_length
+
+    @classmethod
+    def load(cls, folder: str | Path, max_length: int | None = None) -> Tokenizer:
+        """Read `tokenizer.json`, or a bare WordPiece `vocab.txt`, with the settings files beside it.
+
+        max_length: tokens the model can read at once, special tokens included.
+
+        Raises:
+            InputError: the folder has neither file, or one that cannot be used.
+        """
+        folder = Path(folder)
+        settings = _read_json(folder / "tokenizer_config.json") | _read_json(folder / "special_tokens_map.json")
+        model_type = _read_json(folder / "config.json").get("model_type", "")
+        kind = settings.get("tokenizer_class") or WORDPIECE.get(model_type)
+        wordpiece = str(kind).removesuffix("Fast") in WORDPIECE.values()
+        if (folder / "tokenizer.json").is_file():
+            try:
+                backend = Backend.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
+            except Exception as error:  # the library raises nothing narrower
+                raise InputError(f"{folder / 'tokenizer.json'} cannot be read as a tokenizer: {error}.") from None
+            if wordpiece and isinstance(backend.normalizer, normalizers.BertNormalizer):
+                backend.normalizer = _clean_up(settings)
+        elif (folder / "vocab.txt").is_file():
+            if kind is not None and not wordpiece:
+                raise InputError(f"{folder} has a bare vocab.txt of a {kind}; have transformers save tokenizer.json.")
+            kind = kind or WORDPIECE["bert"]
+            backend = _from_vocabulary(folder / "vocab.txt", settings)
+            special = {_content(token) for name in EXTRA for token in settings.get(name) or ()}
+            older = _read_json(folder / "added_tokens.json").items()
+            decoder = {at: {"content": token, "special": token in special} for token, at in older}
+            settings.setdefault("added_tokens_decoder", decoder)
+        else:
+            held = ", ".join(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else None
+            found = "there is no such folder" if held is None else f"it has {held or 'no files'}"
+            raise InputError(f"{folder} holds no tokenizer, neither tokenizer.json nor vocab.txt: {found}.")
+        return cls(backend, settings | {"tokenizer_class": kind or "PreTrainedTokenizerFast"}, max_length)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, which transformers loads too.
+
+        Raises:
+            InputError: the folder cannot be written; what was there is untouched.
+        """
+        settings = json.dumps(self._settings, indent=2, ensure_ascii=False) + "\n"
+        with staged(Path(folder)) as stage:
+            (stage / "tokenizer.json").write_text(self._backend.to_str(pretty=True), encoding="utf-8")
+            (stage / "tokenizer_config.json").write_text(settings, encoding="utf-8")
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        *,
+        long: LongText = "truncate",
+        max_length: int | None = None,
+        overlap: int | None = None,
+        offsets: bool = False,
+    ) -> list[Encoded]:
+        """Encode each text, or each text with its pair, as sequences of at most `max_length` tokens.
+
+        A special token spelled out in a text, such as "[MASK]", is read as that token, as in transformers.
+
+        long: what to do with a text that has more tokens than there is room for.
+            "error" refuses it.
+            "truncate" keeps the head; of a pair, the longer text gives way first, as transformers' `truncation=True`.
+            "head_tail" keeps as many tokens as "truncate", a quarter from the head and the rest from the tail of each
+                shortened text (Sun et al. 2019, "How to Fine-Tune BERT for Text Classification": 128 and 382).
+            "window" cuts nothing: overlapping sequences, the last flush with the end. Of a pair, the longer text moves
+                (the second, if equal) and the other is repeated whole.
+        max_length: tokens, special tokens included; the model's own by default, and never more.
+        overlap: tokens that neighbouring windows share; by default a quarter of the room for the moving text.
+        offsets: also say which characters each token covers; slower.
+
+        Raises:
+            InputError: a text is not text, is too long under "error", or leaves no room for its pair under "window".
+        """
+        if long not in get_args(LongText):
+            raise InputError(f"long={long!r} is not a policy for long text; {nearest(str(long), get_args(LongText))}")
+        if pairs is not None and len(pairs) != len(texts):
+            raise InputError(f"There are {len(texts)} texts but {len(pairs)} pairs; give each text its pair.")
+        columns = [self._split(texts, "texts", offsets)]
+        if pairs is not None:
+            columns.append(self._split(pairs, "pairs", offsets))
+        template = self._templates[len(columns) - 1]
+        room = self._room(max_length, template.specials)
+
+        encoded = []
+        for index, contents in enumerate(zip(*columns, strict=True)):
+            lengths = [content.shape[1] for content in contents]
+            choices = _choose(lengths, room, long, overlap, f"texts[{index}]")
+            sequences = [
+                template.fill([content[:, keep] for content, keep in zip(contents, choice, strict=True)])
+                for choice in choices
+            ]
+            tokens = sum(lengths)
+            encoded.append(Encoded(sequences, tokens, cut=0 if long == "window" else max(0, tokens - room)))
+        return encoded
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of these tokens, special tokens left out."""
+        return self._backend.decode([int(token_id) for token_id in ids], skip_special_tokens=True)
+
+    def token(self, token_id: int) -> str:
+        """The token with this id."""
+        token = self._backend.id_to_token(token_id) if token_id >= 0 else None
+        if token is None:
+            raise InputError(f"No token has id {token_id}; the vocabulary has ids 0 to {self.vocab_size - 1}.")
+        return token
+
+    def id(self, token: str) -> int | None:
+        """The id of this token, None if the vocabulary does not have it."""
+        return self._backend.token_to_id(token)
+
+    def check(self, vocab_size: int) -> None:
+        """Refuse a model whose embedding has fewer rows than there are ids; more rows (padding) are fine."""
+        if vocab_size < self.vocab_size:
+            raise InputError(
+                f"The tokenizer has {self.vocab_size} token ids, but the model's embedding has only {vocab_size} rows. "
+                "Use the tokenizer that the model was trained with, or give the embedding a row for each id."
+            )
+
+    def _room(self, max_length: int | None, specials: int) -> int:
+        """Content tokens that fit into one sequence beside its special tokens."""
+        limit = self.max_length if max_length is None else max_length
+        if limit is None:
+            return sys.maxsize
+        if self.max_length is not None and limit > self.max_length:
+            raise InputError(f"max_length={limit} is more than the {self.max_length} tokens the model reads at once.")
+        if limit <= specials:
+            raise InputError(f"max_length={limit} leaves no room for text beside {specials} special tokens.")
+        return limit - specials
+
+    def _split(self, texts: Sequence[str], name: str, offsets: bool) -> list[np.ndarray]:
+        """The content tokens of each text as columns, (1, n) int32: ids; with offsets (3, n): ids, starts, ends."""
+        if isinstance(texts, str):
+            raise InputError(f"{name} must be a list of texts, not one text; put it in a list.")
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InputError(f"{name}[{index}] is {text!r:.40} ({type(text).__name__}), but must be a text (str).")
+            if not text.isascii() and SURROGATE.search(text):
+                raise InputError(
+                    f"{name}[{index}] has a lone surrogate, half of a character that was decoded wrongly. Decode it "
+                    "again, or replace it: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
+                )
+        # the fast call is the library's own without offsets
+        encode = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
+        encodings = encode(list(texts), add_special_tokens=False)
+        columns = [np.array(encoding.ids, dtype=np.int32)[None] for encoding in encodings]
+        if not offsets:
+            return columns
+        spans = [np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2) for encoding in encodings]
+        return [np.concatenate([ids, span.T]) for ids, span in zip(columns, spans, strict=True)]
+
+
+class _Template:
+    """Where the special tokens stand, such as [CLS] A [SEP] B [SEP]: parts that are a special token or a whole text.
+
+    Learned by encoding one token, or a pair of them, so that any post-processor will do.
+    """
+
+    def __init__(self, backend: Backend, pair: bool) -> None:
+        added = backend.get_added_tokens_decoder().values()
+        probe = next((token.content for token in added if token.special), "a")  # a special token is always one token
+        found = backend.encode(probe, probe if pair else None)
+        source = [-1 if text is None else text for text in found.sequence_ids]
+        parts = [at for at, text in enumerate(source) if text < 0 or at == 0 or source[at - 1] != text]
+        assert sorted(source[at] for at in parts if source[at] >= 0) == [0, 1][: 1 + pair], found.tokens
+        self.source = np.array([source[at] for at in parts], dtype=np.int8)
+        self.segments = np.array([found.type_ids[at] for at in parts], dtype=np.int8)
+        self.columns = [np.array([[found.ids[at]], [0], [0]], dtype=np.int32) for at in parts]
+        self.specials = int((self.source < 0).sum())
+        self.first, self.last = (found.tokens[at] if source[at] < 0 else None for at in (0, -1))
+
+    def fill(self, contents: Sequence[np.ndarray]) -> TokenSequence:
+        """Put the texts' columns, (1, n) or (3, n), in their places."""
+        rows = len(contents[0])
+        places = zip(self.source.tolist(), self.columns, strict=True)
+        parts = [contents[text] if text >= 0 else special[:rows] for text, special in places]
+        lengths = [part.shape[1] for part in parts]
+        columns = np.concatenate(parts, axis=1)
+        offsets = columns[1:].T if rows == 3 else None
+        return TokenSequence(columns[0], np.repeat(self.segments, lengths), np.repeat(self.source, lengths), offsets)
+
+
+def _choose(
+    lengths: list[int], room: int, long: LongText, overlap: int | None, name: str
+) -> list[list[slice | np.ndarray]]:
+    """For each sequence, which tokens of each text it keeps, so that at most `room` remain."""
+    total, everything = sum(lengths), [slice(None)] * len(lengths)
+    if total <= room:
+        return [[*everything]]
+    if long == "error":
+        others = ", ".join(repr(policy) for policy in get_args(LongText) if policy != "error")
+        raise InputError(
+            f"{name} {'and its pair have' if len(lengths) > 1 else 'has'} {total} tokens, but there is room for "
+            f"{room}. Shorten it, or choose another policy for long text: {others}."
+        )
+    if long == "window":
+        moving = max(range(len(lengths)), key=lambda text: (lengths[text], text))
+        room -= total - lengths[moving]
+        if room < 1:
+            raise InputError(
+                f"{name} and its pair have {lengths[0]} and {lengths[1]} tokens: the shorter alone leaves no room for "
+                "windows over the longer. Shorten it, raise max_length, or choose 'truncate' or 'head_tail'."
+            )
+        overlap = room // 4 if overlap is None else overlap
+        if not 0 <= overlap < room:
+            raise InputError(
+                f"overlap={overlap} must be 0 to {room - 1}: windows of {name} have room for {room} tokens."
+            )
+        last = lengths[moving] - room
+        starts = [*range(0, last, room - overlap), last]
+        return [[*everything[:moving], slice(at, at + room), *everything[moving + 1 :]] for at in starts]
+    shares = [room]
+    if len(lengths) == 2:
+        shorter = min(*lengths, room // 2)
+        shares = [shorter, room - shorter] if lengths[0] <= lengths[1] else [room - shorter, shorter]
+    if long == "truncate":
+        return [[slice(share) for share in shares]]
+    kept: list[slice | np.ndarray] = []
+    for length, share in zip(lengths, shares, strict=True):
+        head, tail = share // 4, share - share // 4
+        kept.append(np.r_[:head, length - tail : length] if length > share else slice(None))
+    return [kept]
+
+
+def _from_vocabulary(path: Path, settings: dict[str, Any]) -> Backend:
+    """BERT's WordPiece from one token a line; of equal lines the last one counts, as in transformers."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text, one token a line: {error}.") from None
+    # not splitlines: real vocabularies have U+2028 as a token
+    vocabulary = {token: index for index, token in enumerate(text.removesuffix("\n").split("\n"))}
+    unk, cls, sep = (_named(role, settings, vocabulary) for role in ("unk", "cls", "sep"))
+    if unk is None or cls is None or sep is None:
+        raise InputError(
+            f"{path} {'lacks [UNK], [CLS] or [SEP]' if text else 'is empty'}; a WordPiece vocabulary has one token "
+            "a line and these three among them, or what tokenizer_config.json names unk_token, cls_token, sep_token."
+        )
+    backend = Backend(WordPiece(vocabulary, unk_token=unk))
+    backend.normalizer = _clean_up(settings)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.BertProcessing((sep, vocabulary[sep]), (cls, vocabulary[cls]))
+    backend.decoder = decoders.WordPiece(prefix="##")
+    return backend
+
+
+def _clean_up(settings: dict[str, Any]) -> normalizers.BertNormalizer:
+    """BERT's text clean-up; lower case unless the settings say otherwise, as in transformers."""
+    return normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=settings.get("do_lower_case", True),
+    )
+
+
+def _add(backend: Backend, tokens: Sequence[str | dict[str, Any]], special: bool) -> None:
+    """Add tokens as the settings files write them: a name, or a name and how it is matched.
+
+    Those that were added before are left out: adding one again would change how it is matched.
+    """
+    present = {token.content for token in backend.get_added_tokens_decoder().values()}
+    for token in tokens:
+        if (name := _content(token)) not in present:
+            given = token if isinstance(token, dict) else {}
+            flags = {"special": special, "normalized": not given.get("special", special)} | given
+            backend.add_tokens([AddedToken(name, **{flag: flags[flag] for flag in FLAGS if flag in flags})])
+
+
+def _content(token: str | dict[str, Any] | None) -> str | None:
+    """The name of a token as the settings files write it."""
+    return token["content"] if isinstance(token, dict) else token
+
+
+def _named(role: str, settings: dict[str, Any], vocabulary: Container[str], edge: str | None = None) -> str | None:
+    """The token in this role: the one that the settings name, that stands at the edge, or that has the usual name.
+
+    None if the vocabulary lacks it. transformers would add it then, under an id for which the model has no embedding.
+    """
+    candidates = [_content(settings.get(f"{role}_token")), edge, *ROLES[role].split()]
+    return next((token for token in candidates if token is not None and token in vocabulary), None)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}.") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path} must hold a JSON object, not a {type(found).__name__}.")
+    return found

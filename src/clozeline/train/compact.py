@@ -1,0 +1,58 @@
+"""Train only the rows of the token table that the data uses.
+
+A row that no training text names never gets a gradient, so AdamW's moments for it stay zero and its update is pure decay:
+w <- w (1 - lr * weight_decay), each step. That product is known in closed form, so such rows need no gradient, no optimiser
+state and no pass over memory; they are scaled once when the table is written back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clozeline.data.packing import Samples
+from clozeline.model.layers import Embedding
+
+
+class CompactTable:
+    """Stands a table of the used rows in for the full one, in place, until `restore`.
+
+    Only for a table that nothing but the embedding reads: a tied masked-LM head gives every row a gradient.
+    """
+
+    def __init__(self, table: Embedding, used: np.ndarray) -> None:
+        """used: the token ids that training and validation texts name, ascending."""
+        self.table = table
+        self.full = table.weight.detach()
+        self.used = torch.from_numpy(used.astype(np.int64)).to(self.full.device)
+        self.lookup = np.full(len(self.full), -1, dtype=np.int32)
+        self.lookup[used] = np.arange(len(used), dtype=np.int32)
+        self.decay = 1.0
+        self._set(self.full[self.used])
+
+    def renumber(self, samples: Samples) -> Samples:
+        """The same samples with ids that count rows of the compact table."""
+        ids = self.lookup[samples.ids]
+        assert ids.min(initial=0) >= 0, "a token id that was not named as used"
+        return dataclasses.replace(samples, ids=ids)
+
+    def stepped(self, learning_rate: float, weight_decay: float) -> None:
+        """Note one optimiser step, for the decay of the rows that are not there."""
+        self.decay *= 1 - learning_rate * weight_decay
+
+    def full_table(self) -> Tensor:
+        """(V, D) the table as full training would have it now."""
+        full = (self.full.double() * self.decay).to(self.full.dtype) if self.decay != 1 else self.full.clone()
+        full[self.used] = self.table.weight.detach()
+        return full
+
+    def restore(self) -> None:
+        """Give the embedding its full table back."""
+        self._set(self.full_table())
+
+    def _set(self, weight: Tensor) -> None:
+        self.table.weight = nn.Parameter(weight)
+        self.table.num_embeddings = len(weight)

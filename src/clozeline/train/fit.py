@@ -1,0 +1,264 @@
+"""A training run in a folder: data in, the best model out, safe to stop at any moment.
+
+out/model/         the best model so far, complete at every moment
+out/metrics.jsonl  every step and every validation
+out/curve.png      the learning curve, best epoch marked
+out/run.json       settings and data, to compare runs and to resume by
+out/state.pt       what the next step needs; gone when the run has finished
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from clozeline import checkpoint, predict
+from clozeline.bundle import Bundle, for_inference
+from clozeline.data.packing import Samples
+from clozeline.errors import InputError
+from clozeline.files import staged, write_whole
+from clozeline.tasks.text_classification import TextClassification
+from clozeline.train.loop import Training
+from clozeline.train.report import Alarms, Epoch, Metrics, Ticker, curve
+from clozeline.train.settings import Settings
+
+log = logging.getLogger("clozeline")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A run's outcome. best: the epoch whose model was kept, None without validation; finished: False when stopped."""
+
+    out: Path
+    steps: int
+    total_steps: int
+    epochs: list[Epoch]
+    best: Epoch | None
+    warnings: list[str]
+    finished: bool
+
+
+def fit(
+    bundle: Bundle,
+    train: Samples,
+    validation: Samples | None,
+    out: Path,
+    settings: Settings,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    overwrite: bool = False,
+    card: Callable[[Fitted], str] | None = None,
+    quiet: bool = False,
+) -> Fitted:
+    """Train `bundle` in place; at the end it holds the best model, as `out/model` does.
+
+    Ctrl-C ends the run after the step under way, with its state saved; a second one ends it at once.
+
+    Raises:
+        InputError: `out` holds another run, the data or settings of a resumed run have changed, or the disk is full.
+        Diverged: the loss is not a number any more; the last good model and state stay in `out`.
+    """
+    task = bundle.task
+    assert isinstance(task, TextClassification)
+    identity = _identity(settings, task, train, validation)
+    state = _open(out, identity, resume, overwrite)
+    alarms = Alarms()
+    alarms.settings(settings, pretrained=True)
+    limit = task.max_length or bundle.config.max_length
+    for name, samples in (("training", train), ("validation", validation)):
+        if samples is not None:
+            alarms.data(name, samples.cut, task.long, limit)
+
+    used = np.unique(train.ids) if validation is None else np.union1d(train.ids, validation.ids)
+    training = Training(bundle.network, task, train, settings, used=used, device=device)
+    assert training.table is not None
+    checks = None if validation is None else training.table.renumber(validation)
+    epochs: list[Epoch] = []
+    losses: list[float] = []
+    if state is not None:
+        training.load_state(state["training"])
+        epochs = [Epoch(**{**entry, "predicted": tuple(entry["predicted"])}) for entry in state["epochs"]]
+        losses = state["losses"]
+        log.warning("Going on from step %d of %d.", training.number, training.total)
+    best = _best(epochs)
+    metrics = Metrics(out / "metrics.jsonl", after=training.number)
+    ticker = Ticker(training.total, training.number, show=not quiet)
+
+    def save_state() -> None:
+        kept = {
+            "training": training.state(),
+            "losses": losses,
+            "epochs": [dataclasses.asdict(epoch) for epoch in epochs],
+        }
+        with staged(out) as stage:
+            torch.save({**kept, "identity": identity}, stage / "state.pt")
+
+    def outcome(finished: bool) -> Fitted:
+        return Fitted(out, training.number, training.total, epochs, best, alarms.said, finished)
+
+    def save_model() -> None:
+        with _full_table(training):
+            bundle.save(out / "model", None if card is None else card(outcome(True)))
+
+    stopped = False
+    try:
+        with _interruptible() as interrupted:
+            for step in training:
+                metrics.step(step)
+                ticker.step(step)
+                losses.append(step.loss)
+                if step.ends_epoch:
+                    if checks is not None:
+                        epoch = _validate(bundle, task, training, checks, float(np.mean(losses)), device)
+                        epochs.append(epoch)
+                        metrics.epoch(epoch)
+                        alarms.epochs(epochs, tuple(task.labels))
+                        if epoch.better_than(best):
+                            best = epoch
+                            save_model()
+                    losses = []
+                stopped = checks is not None and settings.patience is not None and _stale(epochs, settings.patience)
+                if step.ends_epoch or step.number % settings.save_every == 0 or interrupted:
+                    save_state()
+                if interrupted or stopped:
+                    break
+    finally:
+        ticker.close()
+        metrics.close()
+        training.finish()
+    finished = stopped or training.number == training.total
+    if not finished:
+        return outcome(False)
+    if best is None:
+        bundle.save(out / "model", None if card is None else card(outcome(True)))
+    else:
+        _reload(bundle, out / "model")
+    curve(out / "curve.png", metrics.lines, epochs, best)
+    write_whole(out / "run.json", json.dumps({**identity, "finished": True}, indent=2) + "\n")
+    (out / "state.pt").unlink(missing_ok=True)
+    return outcome(True)
+
+
+def _best(epochs: list[Epoch]) -> Epoch | None:
+    best: Epoch | None = None
+    for epoch in epochs:
+        best = epoch if epoch.better_than(best) else best
+    return best
+
+
+def _stale(epochs: list[Epoch], patience: int) -> bool:
+    best = _best(epochs)
+    return best is not None and epochs[-1].epoch - best.epoch >= patience
+
+
+def _validate(
+    bundle: Bundle,
+    task: TextClassification,
+    training: Training,
+    samples: Samples,
+    train_loss: float,
+    device: torch.device,
+) -> Epoch:
+    network = for_inference(bundle.network, bundle.network.encoder.compute_dtype, device)
+    logits = predict.logits(network, task, samples, device)
+    assert samples.targets is not None
+    targets = torch.from_numpy(samples.targets)
+    guesses = logits.argmax(-1)
+    return Epoch(
+        epoch=training.number // training.per_epoch,
+        step=training.number,
+        train_loss=train_loss,
+        loss=float(torch.nn.functional.cross_entropy(logits, targets)),
+        accuracy=float((guesses == targets).float().mean()),
+        predicted=tuple(torch.bincount(guesses, minlength=len(task.labels)).tolist()),
+    )
+
+
+@contextlib.contextmanager
+def _full_table(training: Training) -> Iterator[None]:
+    """The whole token table in place for a save, and the compact one back after it."""
+    assert training.table is not None
+    table, compact = training.table.table, training.table.table.weight
+    try:
+        table.weight = torch.nn.Parameter(training.table.full_table(), requires_grad=False)
+        yield
+    finally:
+        table.weight = compact
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[list[bool]]:
+    """A list that stops being empty at the first Ctrl-C; the second one interrupts as usual."""
+    asked: list[bool] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread may handle signals
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.append(True)
+        signal.signal(signal.SIGINT, before)
+        log.warning("Stopping after this step; press Ctrl-C again to stop at once.")
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _identity(
+    settings: Settings, task: TextClassification, train: Samples, validation: Samples | None
+) -> dict[str, Any]:
+    """What must be the same for a run to go on."""
+    digest = hashlib.sha256()
+    for samples in (train, validation):
+        for array in () if samples is None else (samples.ids, samples.bounds, samples.targets):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return {"settings": dataclasses.asdict(settings), "task": dataclasses.asdict(task), "data": digest.hexdigest()}
+
+
+def _open(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool) -> dict[str, Any] | None:
+    """Make `out` ready for this run; the saved state to go on from, or None to begin."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; choose a folder for the run.")
+    identity = json.loads(json.dumps(identity))
+    run, state = out / "run.json", out / "state.pt"
+    if overwrite:
+        for name in ("run.json", "state.pt", "metrics.jsonl", "curve.png"):
+            (out / name).unlink(missing_ok=True)
+    elif run.exists():
+        before = json.loads(run.read_text(encoding="utf-8"))
+        if before.pop("finished"):
+            raise InputError(f"{out} holds a finished run; choose another folder, or overwrite it (--overwrite).")
+        if state.exists() and not resume:
+            raise InputError(f"{out} holds an unfinished run; go on with it (--resume), or overwrite it (--overwrite).")
+        if resume and before != identity:
+            changed = ", ".join(key for key in identity if before.get(key) != identity[key])
+            raise InputError(
+                f"{out} cannot be resumed: {changed} changed since. Give what the run began with, or start anew."
+            )
+    elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise InputError(f"{out} is not empty and holds no run; choose another folder.")
+    write_whole(run, json.dumps({**identity, "finished": False}, indent=2) + "\n")
+    return torch.load(state, weights_only=True) if resume and state.exists() else None
+
+
+def _reload(bundle: Bundle, folder: Path) -> None:
+    assert bundle.task is not None and isinstance(bundle.task, TextClassification)
+    bundle.network = checkpoint.load(folder, bundle.task.head, len(bundle.task.labels)).network
+    bundle.fresh = []

@@ -1,0 +1,174 @@
+"""The training loop: a generator of steps, without callbacks.
+
+    for step in Training(network, task, samples, settings):
+        print(step.number, step.loss)
+
+What a step does depends on the weights, the optimiser's state, the settings and the step's number alone, so a run that was
+stopped and resumed takes the very same steps.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from clozeline.data.packing import Samples, by_tokens, training_batches
+from clozeline.errors import InputError
+from clozeline.model.heads import Network
+from clozeline.precision import compute_dtype
+from clozeline.tasks.text_classification import TextClassification
+from clozeline.train import optim
+from clozeline.train.compact import CompactTable
+from clozeline.train.settings import Settings
+
+
+class Diverged(InputError):
+    """The loss or the gradient is not a number any more. `chosen` are the examples of the batch."""
+
+    def __init__(self, step: int, what: str, chosen: np.ndarray) -> None:
+        self.step, self.chosen = step, chosen
+        shown = ", ".join(str(at + 1) for at in chosen[:8]) + (", ..." if len(chosen) > 8 else "")
+        super().__init__(
+            f"Step {step}: {what}, in the batch of training examples {shown}. "
+            "Training stopped before the weights were touched. Try a lower learning rate, more warm-up or precision fp32."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimiser step. number: from 1; epoch: passes over the data so far; loss: mean over the batch, before the step.
+
+    grad_norm: before clipping; tokens, examples: in the batch; seconds: that the step took.
+    """
+
+    number: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    examples: int
+    seconds: float
+    ends_epoch: bool
+
+
+class Training:
+    """Iterate to train `network` in place. `state` and `load_state` let another process take the next step.
+
+    Args:
+        network: fp32, in the shape that `task` needs; set to training mode for each step.
+        used: token ids that the table must keep a row for while training, or None to train the whole table.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        task: TextClassification,
+        samples: Samples,
+        settings: Settings,
+        *,
+        used: np.ndarray | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        assert samples.targets is not None and len(samples) > 0, "training needs labelled examples"
+        self.device = device or torch.device("cpu")
+        self.network, self.task, self.settings = network.to(self.device), task, settings
+        self.network.encoder.compute_dtype = compute_dtype(settings.precision, self.device)
+        self.table = None if used is None else CompactTable(network.encoder.embedding.tokens, used)
+        self.samples = samples if self.table is None else self.table.renumber(samples)
+        self.optimizer = optim.adamw(network, settings)
+        weights = task.weights(samples.targets)
+        self.weights = None if weights is None else weights.to(self.device)
+        self.number = 0
+        self.per_epoch = math.ceil(len(samples) / settings.batch_size)
+        self.total = self.per_epoch * settings.epochs
+
+    def __iter__(self) -> Iterator[Step]:
+        lengths = self.samples.lengths
+        while self.number < self.total:
+            epoch, at = divmod(self.number, self.per_epoch)
+            batches = training_batches(
+                lengths, self.settings.batch_size, self.settings.seed, epoch, grouping=self.settings.grouping
+            )
+            for chosen in batches[at:]:
+                yield self._step(chosen)
+
+    def _step(self, chosen: np.ndarray) -> Step:
+        began = time.perf_counter()
+        assert self.samples.targets is not None
+        lengths = self.samples.lengths[chosen]
+        loss = count = 0.0
+        self.network.train()
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.settings.seed * 2**32 + self.number)
+            for part in by_tokens(lengths, self.settings.max_tokens):
+                batch, owners = self.samples.take(chosen[part])
+                targets = torch.from_numpy(self.samples.targets[chosen[part]]).to(self.device)
+                logits = self.task.logits(self.network, batch.to(self.device), owners)
+                total, weight = self.task.loss(logits, targets, self.weights)
+                total.backward()
+                loss, count = loss + total.item(), count + weight.item()
+        learning_rate, norm = self._update(loss, count, chosen)
+        self.number += 1
+        return Step(
+            number=self.number,
+            epoch=self.number / self.per_epoch,
+            loss=loss / count,
+            learning_rate=learning_rate,
+            grad_norm=norm,
+            tokens=int(lengths.sum()),
+            examples=len(chosen),
+            seconds=time.perf_counter() - began,
+            ends_epoch=self.number % self.per_epoch == 0,
+        )
+
+    def _update(self, loss: float, count: float, chosen: np.ndarray) -> tuple[float, float]:
+        """One AdamW step from gradients of the summed loss. Mean and clipping are one factor, applied as it reads them."""
+        parameters = [part for group in self.optimizer.param_groups for part in group["params"]]
+        norm = optim.gradient_norm(parameters).item() / count
+        if not math.isfinite(loss):
+            raise Diverged(self.number + 1, "the loss is not a number", chosen)
+        if not math.isfinite(norm):
+            raise Diverged(self.number + 1, "the gradient is not a number", chosen)
+        clip = self.settings.clip
+        divisor = count * (max(1.0, norm / clip) if clip else 1.0)
+        learning_rate = optim.rate(self.settings, self.number, self.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.grad_scale = torch.tensor(divisor, device=self.device)  # type: ignore[attr-defined]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.table is not None:
+            self.table.stepped(learning_rate, self.settings.weight_decay)
+        return learning_rate, norm
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next step needs, for `load_state` in another process with the same data and settings."""
+        return {
+            "number": self.number,
+            "decay": 1.0 if self.table is None else self.table.decay,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.number = state["number"]
+        if self.table is not None:
+            self.table.decay = state["decay"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def finish(self) -> None:
+        """Give the network its full table back and leave it ready to predict, in fp32."""
+        if self.table is not None:
+            self.table.restore()
+            self.table = None
+        self.network.encoder.compute_dtype = None
+        self.network.zero_grad()
+        self.network.eval()

@@ -1,0 +1,199 @@
+"""What a run says: metrics.jsonl, the learning curve, progress, and alarms when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from clozeline.files import staged
+from clozeline.train.loop import Step
+from clozeline.train.settings import Settings
+
+log = logging.getLogger("clozeline")
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What validation found after a pass over the data."""
+
+    epoch: int
+    step: int
+    train_loss: float
+    loss: float
+    accuracy: float
+    predicted: tuple[int, ...]
+
+    def better_than(self, other: Epoch | None) -> bool:
+        return other is None or (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
+
+
+class Metrics:
+    """`metrics.jsonl`: one JSON object a line, a line for each step and one for each validation.
+
+    Opened on a resumed run, it drops the lines after the step that the saved state is from; they will be written again.
+    """
+
+    def __init__(self, path: Path, after: int = 0) -> None:
+        kept = []
+        if after and path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:
+                    break  # the line that was being written when the run was killed
+                if entry["step"] > after:
+                    break
+                kept.append(line)
+        self.lines = [json.loads(line) for line in kept]
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
+
+    def step(self, step: Step) -> None:
+        self._write(
+            step=step.number,
+            epoch=round(step.epoch, 4),
+            loss=step.loss,
+            learning_rate=step.learning_rate,
+            grad_norm=step.grad_norm,
+            tokens=step.tokens,
+            seconds=round(step.seconds, 4),
+        )
+
+    def epoch(self, epoch: Epoch) -> None:
+        self._write(
+            step=epoch.step,
+            epoch=epoch.epoch,
+            train_loss=epoch.train_loss,
+            validation_loss=epoch.loss,
+            validation_accuracy=epoch.accuracy,
+        )
+
+    def _write(self, **entry: Any) -> None:
+        self.lines.append(entry)
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Ticker:
+    """Progress with rate and time left: a live bar on a terminal, a line now and then elsewhere, nothing when not shown."""
+
+    def __init__(self, total: int, done: int, show: bool) -> None:
+        self.total, self.shown = total, show
+        self.every = max(1, total // 10)
+        self.recent: list[float] = []
+        self.bar: Progress | None = None
+        if show and sys.stderr.isatty():
+            columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
+            self.bar = Progress(
+                *columns, TextColumn("{task.fields[note]}"), TimeRemainingColumn(), console=Console(stderr=True)
+            )
+            self.task = self.bar.add_task("training", total=total, completed=done, note="")
+            self.bar.start()
+
+    def step(self, step: Step) -> None:
+        self.recent = [*self.recent[-49:], step.seconds / step.examples]
+        rate = 1 / float(np.mean(self.recent))
+        note = f"loss {step.loss:.4f}  {rate:.0f} examples/s"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=step.number, note=note)
+        elif self.shown and (step.number % self.every == 0 or step.number == self.total):
+            left = (self.total - step.number) * step.examples / rate
+            print(f"step {step.number}/{self.total}  {note}  {left:.0f} s left", file=sys.stderr)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+@dataclass
+class Alarms:
+    """Says once what is likely wrong, and what to do about it."""
+
+    said: list[str] = field(default_factory=list)
+
+    def settings(self, settings: Settings, pretrained: bool) -> None:
+        if pretrained and settings.learning_rate > 1e-4:
+            self._say(
+                f"The learning rate {settings.learning_rate:g} is high for pre-trained weights and may erase what they "
+                "know; 1e-5 to 5e-5 is usual."
+            )
+        if settings.warmup == 0:
+            self._say(
+                "There is no warm-up: the first steps are the largest, which can throw a pre-trained model off; 0.1 is usual."
+            )
+
+    def data(self, name: str, cut: np.ndarray, policy: str, limit: int) -> None:
+        """cut: (n,) tokens of each text that are not read."""
+        texts = int((cut > 0).sum())
+        if texts:
+            self._say(
+                f"{name}: {texts} of {len(cut)} texts are longer than {limit} tokens and lose {int(cut.sum())} tokens "
+                f"(long={policy!r}). long='window' reads everything."
+            )
+
+    def epochs(self, epochs: list[Epoch], labels: tuple[str, ...]) -> None:
+        """After each validation."""
+        last = epochs[-1]
+        seen = [at for at, count in enumerate(last.predicted) if count]
+        if len(seen) == 1 and sum(last.predicted) > 1:
+            self._say(
+                f"Epoch {last.epoch}: the model predicts {labels[seen[0]]!r} for every validation text. It has collapsed or "
+                "not begun to learn: try a lower learning rate, more warm-up, another seed or more epochs."
+            )
+        best = min(epochs, key=lambda epoch: epoch.loss)
+        if last.epoch - best.epoch >= 1 and all(
+            later.loss > earlier.loss
+            for earlier, later in zip(epochs[best.epoch - 1 :], epochs[best.epoch :], strict=False)
+        ):
+            self._say(
+                f"Validation loss has been rising since epoch {best.epoch} ({best.loss:.4f} to {last.loss:.4f}) while training "
+                f"loss went from {best.train_loss:.4f} to {last.train_loss:.4f}: the model is overfitting. "
+                "The best epoch is kept; fewer epochs or more data help.",
+                key="overfit",
+            )
+
+    def note(self, text: str) -> None:
+        self._say(text)
+
+    def _say(self, text: str, key: str | None = None) -> None:
+        if (key or text) not in self.said:
+            self.said.append(key or text)
+            log.warning(text)
+
+
+def curve(path: Path, lines: list[dict[str, Any]], epochs: list[Epoch], best: Epoch | None) -> None:
+    """A PNG of training loss by step, validation loss and accuracy by epoch, with the best epoch marked."""
+    from matplotlib.figure import Figure
+
+    steps = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    left = figure.subplots()
+    left.plot(*zip(*steps, strict=True), color="0.75", linewidth=0.8, label="training loss")
+    width = max(1, len(steps) // 50)
+    smooth = np.convolve([loss for _, loss in steps], np.ones(width) / width, "valid")
+    left.plot([step for step, _ in steps][width - 1 :], smooth, color="C0", label=f"training loss, mean of {width}")
+    left.set(xlabel="step", ylabel="loss", ylim=(0, None))
+    if epochs:
+        at = [epoch.step for epoch in epochs]
+        left.plot(at, [epoch.loss for epoch in epochs], "o-", color="C1", label="validation loss")
+        right = left.twinx()
+        right.plot(at, [epoch.accuracy for epoch in epochs], "s--", color="C2", label="validation accuracy")
+        right.set(ylabel="accuracy", ylim=(None, 1))
+        if best is not None:
+            left.axvline(best.step, color="C3", linestyle=":", label=f"best: epoch {best.epoch}, {best.accuracy:.4f}")
+        right.legend(loc="lower right")
+    left.legend(loc="upper right")
+    with staged(path.parent) as stage:
+        figure.savefig(stage / path.name, dpi=120)

@@ -1,0 +1,67 @@
+"""The settings of a training run, with the defaults published for fine-tuning BERT."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from clozeline.errors import InputError, nearest
+
+Schedule = Literal["linear", "cosine", "constant"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to train. Rates are per step, sizes in examples or tokens.
+
+    Defaults are Devlin et al. 2019, appendix A.3: batch 32, 2e-5, 3 epochs, 10 % warm-up, then linear decay, decay 0.01.
+
+    Args:
+        warmup: share of all steps in which the learning rate rises from 0.
+        clip: largest norm of the gradient; 0 clips nothing.
+        precision: of the computation, over fp32 weights: "bf16", "fp32", or "auto", bf16 where the machine is fast at it.
+        max_tokens: tokens in one forward pass; a batch of more is accumulated from several, exactly.
+        patience: stop after so many epochs without a better validation score; None trains all epochs. The best is kept.
+        save_every: steps between saved states, from which a stopped run goes on; each epoch's end saves one too.
+        grouping: put like lengths together inside shuffled windows of 50 batches.
+
+    Raises:
+        InputError: a value that cannot be, with the setting named.
+    """
+
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: float = 2e-5
+    warmup: float = 0.1
+    schedule: Schedule = "linear"
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    max_tokens: int = 16384
+    patience: int | None = None
+    save_every: int = 500
+    grouping: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "max_tokens", "save_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("learning_rate", "weight_decay", "clip", "seed"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        if not 0 <= self.warmup < 1:
+            raise InputError(f"warmup is {self.warmup}; it is the share of steps that warm up, from 0 to below 1.")
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"patience is {self.patience}; it must be at least 1 epoch, or left out.")
+        if self.schedule not in get_args(Schedule):
+            raise InputError(f"schedule is {self.schedule!r}: {nearest(self.schedule, get_args(Schedule))}")
+
+    def replace(self, **changes: object) -> Settings:
+        """The same settings with some changed; an unknown one is an error that names the nearest."""
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                raise InputError(f"There is no training setting {name!r}: {nearest(name, known)}")
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
