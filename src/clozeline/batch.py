@@ -18,6 +18,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SMALL_BLOCK = 256
@@ -183,6 +184,18 @@ class Packed:
         if segments is not None and any(kind.any() for kind in segments):
             kinds = torch.from_numpy(np.concatenate(segments).astype(np.int64))
         return cls(ids, Layout.of([len(sequence) for sequence in sequences]), kinds)
+
+    def rounded_up(self, multiple: int) -> Packed:
+        """The same batch with one more sequence where that makes its tokens a multiple; its content does not matter.
+
+        Sequences cannot see each other, so this changes no result; callers keep the first T rows.
+        """
+        missing = -self.layout.tokens % multiple
+        if not missing:
+            return self
+        layout = Layout.of((*self.layout.lengths, missing), self.ids.device)
+        segments = None if self.segments is None else F.pad(self.segments, (0, missing))
+        return Packed(torch.cat([self.ids, self.ids[:1].expand(missing)]), layout, segments)
 
     def to(self, device: torch.device | str) -> Packed:
         """The same batch with its tensors on `device`."""

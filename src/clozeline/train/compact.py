@@ -32,6 +32,11 @@ class CompactTable:
         self.lookup[used] = np.arange(len(used), dtype=np.int32)
         self.decay = 1.0
         self._set(self.full[self.used])
+        # a batch names a few hundred rows: their gradients come as such and are laid into a buffer that is zero elsewhere,
+        # because allocating and zeroing a table at each step took a tenth of it
+        self.table.sparse = True
+        self._gradient = torch.zeros_like(self.table.weight)
+        self._rows: Tensor | None = None
 
     def renumber(self, samples: Samples) -> Samples:
         """The same samples with ids that count rows of the compact table."""
@@ -39,8 +44,21 @@ class CompactTable:
         assert ids.min(initial=0) >= 0, "a token id that was not named as used"
         return dataclasses.replace(samples, ids=ids)
 
+    def lay_gradient(self) -> Tensor:
+        """Make the table's gradient dense for the optimiser. Gives the rows that are not zero, (rows, D)."""
+        weight = self.table.weight
+        assert weight.grad is not None
+        sparse = weight.grad.coalesce()
+        self._rows = sparse.indices()[0]
+        self._gradient[self._rows] = sparse.values()
+        weight.grad = self._gradient
+        return sparse.values()
+
     def stepped(self, learning_rate: float, weight_decay: float) -> None:
-        """Note one optimiser step, for the decay of the rows that are not there."""
+        """After an optimiser step: clear the gradient, and note the decay of the rows that are not there."""
+        if self._rows is not None:
+            self._gradient[self._rows] = 0
+        self.table.weight.grad = None
         self.decay *= 1 - learning_rate * weight_decay
 
     def full_table(self) -> Tensor:
@@ -52,6 +70,7 @@ class CompactTable:
     def restore(self) -> None:
         """Give the embedding its full table back."""
         self._set(self.full_table())
+        self.table.sparse = False
 
     def _set(self, weight: Tensor) -> None:
         self.table.weight = nn.Parameter(weight)

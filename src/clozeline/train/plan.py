@@ -1,0 +1,188 @@
+"""What a training run would do and cost, before it begins: `clozeline finetune --dry-run`.
+
+Counts are exact. Memory and time come from a few real steps on a copy of the network, so nothing here knows what a layer
+costs, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clozeline.bundle import Bundle
+from clozeline.data.packing import Samples
+from clozeline.model import kernels
+from clozeline.precision import compute_dtype
+from clozeline.tasks.text_classification import TextClassification
+from clozeline.train.loop import Training
+from clozeline.train.settings import Settings
+
+STEPS = 4
+"""Real steps taken, the first of which only warms up."""
+SECONDS = 4.0
+"""After so many no further step is taken."""
+TOKENS = 4096
+"""Of a step to time. More would not change the time a token takes, only the wait."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One set of examples. tokens: that the model reads, special tokens included; longest: of one example."""
+
+    examples: int
+    tokens: int
+    longest: int
+    labels: dict[str, int]
+    truncated_texts: int
+    truncated_tokens: int
+
+    @classmethod
+    def of(cls, samples: Samples, task: TextClassification) -> Split:
+        assert samples.targets is not None
+        counts = np.bincount(samples.targets, minlength=len(task.labels)).tolist()
+        cut, lengths = samples.cut, samples.lengths
+        labels = dict(zip(task.labels, counts, strict=True))
+        return cls(
+            len(samples), int(lengths.sum()), int(lengths.max()), labels, int((cut > 0).sum()), int(cut.sum())
+        )
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count:,} {label}" for label, count in self.labels.items())
+        cut = f"; {self.truncated_texts:,} texts lose {self.truncated_tokens:,} tokens" if self.truncated_texts else ""
+        return f"{self.examples:,} examples ({counts}), {self.tokens:,} tokens, the longest {self.longest:,}{cut}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `fit` would do. Memory in bytes, rates in tokens a second.
+
+    trained: parameters with a gradient; rows of the token table that the data does not use need none.
+    kernel_note: why attention does not take a faster kernel; None where it takes the fastest.
+    activations: what a real step kept for its backward pass, scaled to the largest forward pass of the run.
+    measured_steps: real steps behind `rate` and `seconds`; validation is reckoned at a third of training, for each token.
+    """
+
+    model: str
+    parameters: int
+    trained: int
+    device: str
+    precision: str
+    kernel: str
+    kernel_note: str | None
+    train: Split
+    validation: Split | None
+    steps: int
+    steps_per_epoch: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    measured_steps: int
+    rate: float
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON takes it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        parts = self.weights, self.gradients, self.optimizer, self.activations
+        total, *shares = (f"{size / 2**20:,.0f}" for size in (sum(parts), *parts))
+        note = f" ({self.kernel_note})" if self.kernel_note else ""
+        return "\n".join(
+            [
+                f"model       {self.model}: {self.parameters:,} parameters, {self.trained:,} of them with a gradient",
+                f"device      {self.device}, {self.precision} over fp32 weights, attention kernel {self.kernel}{note}",
+                f"train       {self.train}",
+                f"validation  {self.validation or 'none: the last epoch is kept, not the best'}",
+                f"steps       {self.steps:,}, {self.steps_per_epoch:,} an epoch",
+                f"memory      about {total} MiB: weights {shares[0]}, gradients {shares[1]}, optimiser {shares[2]}, "
+                f"activations {shares[3]} (counted in a real step)",
+                f"time        about {_duration(self.seconds)}, at {self.rate:,.0f} tokens/s "
+                f"(measured over {self.measured_steps} real steps)",
+            ]
+        )
+
+
+def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: Settings, device: torch.device) -> Plan:
+    """Look at the data and take a few steps on a copy of the network; `bundle` stays as it is."""
+    task, config = bundle.task, bundle.config
+    assert isinstance(task, TextClassification)
+    dtype = compute_dtype(settings.precision, device)
+    note = kernels.refusal("varlen", device, dtype, dropout=config.attention_dropout)
+    used = np.unique(train.ids) if validation is None else np.union1d(train.ids, validation.ids)
+    mean = float(train.lengths.mean())
+    few = settings.replace(batch_size=min(settings.batch_size, max(1, int(TOKENS / mean))))
+    training = Training(copy.deepcopy(bundle.network), task, train, few, used=used, device=device)
+    trained = sum(part.numel() for part in training.network.parameters())
+
+    taken = []
+    deadline = time.perf_counter() + SECONDS
+    with _saved_bytes(training.network) as saved:
+        for step in training:
+            saved.append(0)
+            taken.append(step)
+            if len(taken) == STEPS or time.perf_counter() > deadline:
+                break
+    kept = max(count / step.tokens for count, step in zip(saved, taken, strict=False))
+    timed = taken[1:] or taken
+    rate = sum(step.tokens for step in timed) / sum(step.seconds for step in timed)
+
+    once = Split.of(train, task)
+    checks = None if validation is None else Split.of(validation, task)
+    per_epoch = -(-len(train) // settings.batch_size)
+    largest = min(max(settings.max_tokens, once.longest), int(settings.batch_size * once.longest), once.tokens)
+    work = once.tokens + (checks.tokens / 3 if checks else 0)
+    parameters = sum(part.numel() for part in bundle.network.parameters())
+    return Plan(
+        model=bundle.name,
+        parameters=parameters,
+        trained=trained,
+        device=str(device),
+        precision={torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype],
+        kernel="varlen" if note is None else "blocks",
+        kernel_note=note,
+        train=once,
+        validation=checks,
+        steps=per_epoch * settings.epochs,
+        steps_per_epoch=per_epoch,
+        weights=4 * parameters,
+        gradients=4 * trained,
+        optimizer=8 * trained,  # AdamW's two moments
+        activations=int(kept * largest),
+        measured_steps=len(timed),
+        rate=rate,
+        seconds=settings.epochs * work / rate,
+    )
+
+
+@contextmanager
+def _saved_bytes(network: torch.nn.Module) -> Iterator[list[int]]:
+    """Counts what autograd keeps for the backward pass, each storage once, into the last entry of the list."""
+    own = {part.untyped_storage().data_ptr() for part in network.parameters()}
+    counts, seen = [0], set(own)
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            counts[-1] += storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield counts
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(seconds / 60, 60)
+    if hours >= 1:
+        return f"{hours:.0f} h {minutes:.0f} min"
+    return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
