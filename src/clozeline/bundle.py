@@ -132,8 +132,9 @@ def use_labels(bundle: Bundle, labels: Sequence[str], seed: int) -> None:
 
 
 def for_inference(network: Network, dtype: torch.dtype, device: torch.device) -> Network:
-    """The network in evaluation mode, its matrices in `dtype`; everything else is shared with the original, not copied."""
-    shared = {id(parameter): parameter for parameter in network.parameters()}
+    """The network in evaluation mode on `device`, its matrices in `dtype`; what can be is shared with the original."""
+    here = next(network.parameters()).device == device
+    shared = {id(parameter): parameter for parameter in network.parameters()} if here else {}
     twin = copy.deepcopy(network, shared)
     for part in twin.modules():
         if isinstance(part, Linear) and dtype != part.weight.dtype:

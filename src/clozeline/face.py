@@ -30,6 +30,7 @@ from clozeline.tasks.masked_lm import Filled, MaskedLM
 from clozeline.tasks.text_classification import Prediction, TextClassification
 from clozeline.tokenizer import LongText, Tokenizer
 from clozeline.train.fit import Fitted, fit
+from clozeline.train.plan import Plan, plan
 from clozeline.train.settings import Settings
 
 log = logging.getLogger("clozeline")
@@ -122,17 +123,9 @@ class Model:
         Raises:
             InputError: the data cannot be read or used, or `out` holds another run.
         """
-        task = self._classifier("fit")
         settings = (settings or Settings(seed=self._seed)).replace(**changes)
         columns: dict[str, Any] = dict(text=text, pair=pair, label=label, encoding=encoding)
-        train_set = _read(train, "train", columns)
-        if not task.labels:
-            names = {example.label for example in train_set if example.label is not None}
-            bundles.use_labels(self._bundle, _sorted_labels(names, train), self._seed)
-            task = self._classifier("fit")
-        samples = task.samples(self.tokenizer, train_set)
-        checks = None if validation is None else task.samples(self.tokenizer, _read(validation, "validation", columns))
-        _compare_labels(task, samples, checks)
+        samples, checks = self._labelled(train, validation, columns)
         self._served = None
         self.fitted = fit(
             self._bundle,
@@ -147,6 +140,27 @@ class Model:
             card=lambda run: model_card(self._bundle, run, settings, str(train), validation),
         )
         return self.fitted
+
+    def plan(
+        self,
+        train: str | Path,
+        validation: str | Path | None = None,
+        *,
+        text: str | None = None,
+        pair: str | None = None,
+        label: str | None = None,
+        encoding: str = "utf-8",
+        settings: Settings | None = None,
+        **changes: object,
+    ) -> Plan:
+        """What `fit` would do with the same arguments, what it would cost in memory and time; trains and writes nothing.
+
+        Raises:
+            InputError: as `fit`.
+        """
+        settings = (settings or Settings(seed=self._seed)).replace(**changes)
+        columns: dict[str, Any] = dict(text=text, pair=pair, label=label, encoding=encoding)
+        return plan(self._bundle, *self._labelled(train, validation, columns), settings, self._device)
 
     def predict(self, texts: str | Iterable[str], pairs: Iterable[str] | None = None) -> list[Prediction]:
         """A label with probabilities for each text, or each text with its pair.
@@ -246,6 +260,21 @@ class Model:
         if self._served is None:
             self._served = bundles.for_inference(self._bundle.network, self._dtype, self._device)
         return self._served
+
+    def _labelled(
+        self, train: str | Path, validation: str | Path | None, columns: dict[str, Any]
+    ) -> tuple[Samples, Samples | None]:
+        """Both sets as samples. A model without labels takes those of the training data."""
+        task = self._classifier("fit")
+        train_set = _read(train, "train", columns)
+        if not task.labels:
+            names = {example.label for example in train_set if example.label is not None}
+            bundles.use_labels(self._bundle, _sorted_labels(names, train), self._seed)
+            task = self._classifier("fit")
+        samples = task.samples(self.tokenizer, train_set)
+        checks = None if validation is None else task.samples(self.tokenizer, _read(validation, "validation", columns))
+        _compare_labels(task, samples, checks)
+        return samples, checks
 
     def _classifier(self, verb: str) -> TextClassification:
         if not isinstance(self.task, TextClassification):

@@ -93,7 +93,8 @@ def embed(
 ) -> np.ndarray | list[np.ndarray]:
     """Vectors in fp32, in the order of the samples.
 
-    (n, D) where `pool` makes one of a text (the mean over its windows where it has several), or for pool="tokens" a list of (length, D), special tokens included.
+    (n, D) where `pool` makes one of a text, the mean over its windows where it has several; or for pool="tokens" a list of
+    (length, D), special tokens included.
     every_layer puts a dimension of layers + 1 before D: the embedding output, then each layer's.
 
     Raises:

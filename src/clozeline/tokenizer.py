@@ -9,27 +9,20 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from tokenizers import AddedToken, decoders, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
-from tokenizers.models import WordPiece
 
 from clozeline.errors import InputError, nearest
 from clozeline.files import staged
+from clozeline.tokenizer_files import EXTRA, ROLES, add_tokens, read_folder, role_token, token_name
 
 LongText = Literal["error", "truncate", "head_tail", "window"]
 
-# What a role's token is called where a folder does not say: BERT's name, then RoBERTa's.
-ROLES = {"cls": "[CLS] <s>", "sep": "[SEP] </s>", "pad": "[PAD] <pad>", "mask": "[MASK] <mask>", "unk": "[UNK] <unk>"}
-# Model types whose text clean-up transformers takes from tokenizer_config.json, whatever tokenizer.json says.
-WORDPIECE = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer", "electra": "ElectraTokenizer"}
-FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
-EXTRA = ("additional_special_tokens", "extra_special_tokens")
 ABSURD_LENGTH = 1_000_000  # transformers writes 1e30 as model_max_length where it knows none
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -82,15 +75,15 @@ class Tokenizer:
         backend.no_padding()
         decoder = settings.get("added_tokens_decoder") or {}
         extra = {name: tokens for name in EXTRA if isinstance(tokens := settings.get(name), list)}
-        _add(backend, [decoder[token_id] for token_id in sorted(decoder, key=int)], special=False)
-        _add(backend, [token for tokens in extra.values() for token in tokens], special=True)
+        add_tokens(backend, [decoder[token_id] for token_id in sorted(decoder, key=int)], special=False)
+        add_tokens(backend, [token for tokens in extra.values() for token in tokens], special=True)
         self._backend = backend
         self._templates = _Template(backend, pair=False), _Template(backend, pair=True)
 
         vocabulary = backend.get_vocab(with_added_tokens=True)
         edges = {"cls": self._templates[0].first, "sep": self._templates[0].last}
-        roles = {role: _named(role, settings, vocabulary, edges.get(role)) for role in ROLES}
-        _add(backend, [token for token in roles.values() if token is not None], special=True)
+        roles = {role: role_token(role, settings, vocabulary, edges.get(role)) for role in ROLES}
+        add_tokens(backend, [token for token in roles.values() if token is not None], special=True)
         ids = [None if token is None else vocabulary[token] for token in roles.values()]
         self.cls_id, self.sep_id, self.pad_id, self.mask_id, self.unk_id = ids
         added = backend.get_added_tokens_decoder().items()
@@ -104,7 +97,7 @@ class Tokenizer:
 
         # how each token is matched is in tokenizer.json; here transformers wants names
         self._settings = {name: value for name, value in settings.items() if name != "added_tokens_decoder"}
-        self._settings |= {name: [_content(token) for token in tokens] for name, tokens in extra.items()}
+        self._settings |= {name: [token_name(token) for token in tokens] for name, tokens in extra.items()}
         self._settings |= {f"{role}_token": token for role, token in roles.items()}
         if self.max_length is not None:
             self._settings["model_max_length"] = self.max_length
@@ -118,32 +111,8 @@ class Tokenizer:
         Raises:
             InputError: the folder has neither file, or one that cannot be used.
         """
-        folder = Path(folder)
-        settings = _read_json(folder / "tokenizer_config.json") | _read_json(folder / "special_tokens_map.json")
-        model_type = _read_json(folder / "config.json").get("model_type", "")
-        kind = settings.get("tokenizer_class") or WORDPIECE.get(model_type)
-        wordpiece = str(kind).removesuffix("Fast") in WORDPIECE.values()
-        if (folder / "tokenizer.json").is_file():
-            try:
-                backend = Backend.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
-            except Exception as error:  # the library raises nothing narrower
-                raise InputError(f"{folder / 'tokenizer.json'} cannot be read as a tokenizer: {error}.") from None
-            if wordpiece and isinstance(backend.normalizer, normalizers.BertNormalizer):
-                backend.normalizer = _clean_up(settings)
-        elif (folder / "vocab.txt").is_file():
-            if kind is not None and not wordpiece:
-                raise InputError(f"{folder} has a bare vocab.txt of a {kind}; have transformers save tokenizer.json.")
-            kind = kind or WORDPIECE["bert"]
-            backend = _from_vocabulary(folder / "vocab.txt", settings)
-            special = {_content(token) for name in EXTRA for token in settings.get(name) or ()}
-            older = _read_json(folder / "added_tokens.json").items()
-            decoder = {at: {"content": token, "special": token in special} for token, at in older}
-            settings.setdefault("added_tokens_decoder", decoder)
-        else:
-            held = ", ".join(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else None
-            found = "there is no such folder" if held is None else f"it has {held or 'no files'}"
-            raise InputError(f"{folder} holds no tokenizer, neither tokenizer.json nor vocab.txt: {found}.")
-        return cls(backend, settings | {"tokenizer_class": kind or "PreTrainedTokenizerFast"}, max_length)
+        backend, settings = read_folder(Path(folder))
+        return cls(backend, settings, max_length)
 
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, which transformers loads too.
@@ -165,6 +134,7 @@ class Tokenizer:
         max_length: int | None = None,
         overlap: int | None = None,
         offsets: bool = False,
+        first: int = 0,
     ) -> list[Encoded]:
         """Encode each text, or each text with its pair, as sequences of at most `max_length` tokens.
 
@@ -180,6 +150,7 @@ class Tokenizer:
         max_length: tokens, special tokens included; the model's own by default, and never more.
         overlap: tokens that neighbouring windows share; by default a quarter of the room for the moving text.
         offsets: also say which characters each token covers; slower.
+        first: the number of texts[0] in messages, where these texts are a part of more.
 
         Raises:
             InputError: a text is not text, is too long under "error", or leaves no room for its pair under "window".
@@ -188,14 +159,14 @@ class Tokenizer:
             raise InputError(f"long={long!r} is not a policy for long text; {nearest(str(long), get_args(LongText))}")
         if pairs is not None and len(pairs) != len(texts):
             raise InputError(f"There are {len(texts)} texts but {len(pairs)} pairs; give each text its pair.")
-        columns = [self._split(texts, "texts", offsets)]
+        columns = [self._split(texts, "texts", offsets, first)]
         if pairs is not None:
-            columns.append(self._split(pairs, "pairs", offsets))
+            columns.append(self._split(pairs, "pairs", offsets, first))
         template = self._templates[len(columns) - 1]
         room = self._room(max_length, template.specials)
 
         encoded = []
-        for index, contents in enumerate(zip(*columns, strict=True)):
+        for index, contents in enumerate(zip(*columns, strict=True), first):
             lengths = [content.shape[1] for content in contents]
             choices = _choose(lengths, room, long, overlap, f"texts[{index}]")
             sequences = [
@@ -240,11 +211,11 @@ class Tokenizer:
             raise InputError(f"max_length={limit} leaves no room for text beside {specials} special tokens.")
         return limit - specials
 
-    def _split(self, texts: Sequence[str], name: str, offsets: bool) -> list[np.ndarray]:
+    def _split(self, texts: Sequence[str], name: str, offsets: bool, first: int) -> list[np.ndarray]:
         """The content tokens of each text as columns, (1, n) int32: ids; with offsets (3, n): ids, starts, ends."""
         if isinstance(texts, str):
             raise InputError(f"{name} must be a list of texts, not one text; put it in a list.")
-        for index, text in enumerate(texts):
+        for index, text in enumerate(texts, first):
             if not isinstance(text, str):
                 raise InputError(f"{name}[{index}] is {text!r:.40} ({type(text).__name__}), but must be a text (str).")
             if not text.isascii() and SURROGATE.search(text):
@@ -332,75 +303,3 @@ def _choose(
         head, tail = share // 4, share - share // 4
         kept.append(np.r_[:head, length - tail : length] if length > share else slice(None))
     return [kept]
-
-
-def _from_vocabulary(path: Path, settings: dict[str, Any]) -> Backend:
-    """BERT's WordPiece from one token a line; of equal lines the last one counts, as in transformers."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text, one token a line: {error}.") from None
-    # not splitlines: real vocabularies have U+2028 as a token
-    vocabulary = {token: index for index, token in enumerate(text.removesuffix("\n").split("\n"))}
-    unk, cls, sep = (_named(role, settings, vocabulary) for role in ("unk", "cls", "sep"))
-    if unk is None or cls is None or sep is None:
-        raise InputError(
-            f"{path} {'lacks [UNK], [CLS] or [SEP]' if text else 'is empty'}; a WordPiece vocabulary has one token "
-            "a line and these three among them, or what tokenizer_config.json names unk_token, cls_token, sep_token."
-        )
-    backend = Backend(WordPiece(vocabulary, unk_token=unk))
-    backend.normalizer = _clean_up(settings)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.post_processor = processors.BertProcessing((sep, vocabulary[sep]), (cls, vocabulary[cls]))
-    backend.decoder = decoders.WordPiece(prefix="##")
-    return backend
-
-
-def _clean_up(settings: dict[str, Any]) -> normalizers.BertNormalizer:
-    """BERT's text clean-up; lower case unless the settings say otherwise, as in transformers."""
-    return normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-        strip_accents=settings.get("strip_accents"),
-        lowercase=settings.get("do_lower_case", True),
-    )
-
-
-def _add(backend: Backend, tokens: Sequence[str | dict[str, Any]], special: bool) -> None:
-    """Add tokens as the settings files write them: a name, or a name and how it is matched.
-
-    Those that were added before are left out: adding one again would change how it is matched.
-    """
-    present = {token.content for token in backend.get_added_tokens_decoder().values()}
-    for token in tokens:
-        if (name := _content(token)) not in present:
-            given = token if isinstance(token, dict) else {}
-            flags = {"special": special, "normalized": not given.get("special", special)} | given
-            backend.add_tokens([AddedToken(name, **{flag: flags[flag] for flag in FLAGS if flag in flags})])
-
-
-def _content(token: str | dict[str, Any] | None) -> str | None:
-    """The name of a token as the settings files write it."""
-    return token["content"] if isinstance(token, dict) else token
-
-
-def _named(role: str, settings: dict[str, Any], vocabulary: Container[str], edge: str | None = None) -> str | None:
-    """The token in this role: the one that the settings name, that stands at the edge, or that has the usual name.
-
-    None if the vocabulary lacks it. transformers would add it then, under an id for which the model has no embedding.
-    """
-    candidates = [_content(settings.get(f"{role}_token")), edge, *ROLES[role].split()]
-    return next((token for token in candidates if token is not None and token in vocabulary), None)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}.") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path} must hold a JSON object, not a {type(found).__name__}.")
-    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -66,17 +67,11 @@ class Samples:
         max_length: int | None = None,
     ) -> Samples:
         """Texts, or texts with their pairs, without targets; a chunk at a time, so that little but arrays is held."""
-        spans = [slice(at, at + CHUNK) for at in range(0, len(texts), CHUNK)]
-        return cls.join(
-            [
-                cls.of(
-                    tokenizer.encode(
-                        texts[span], None if pairs is None else pairs[span], long=long, max_length=max_length
-                    )
-                )
-                for span in spans
-            ]
-        )
+        parts = []
+        for at in range(0, len(texts), CHUNK):
+            some, others = texts[at : at + CHUNK], None if pairs is None else pairs[at : at + CHUNK]
+            parts.append(cls.of(tokenizer.encode(some, others, long=long, max_length=max_length, first=at)))
+        return cls.join(parts)
 
     @classmethod
     def join(cls, parts: Sequence[Samples]) -> Samples:
@@ -97,7 +92,7 @@ class Samples:
     def __len__(self) -> int:
         return len(self.first) - 1
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """(n,) tokens of each example, all its windows together."""
         return np.diff(self.bounds[self.first])

@@ -15,7 +15,6 @@ from clozeline.model.dropout import Dropout
 from clozeline.model.layers import Embedding, FeedForward, LayerNorm, Linear
 from clozeline.model.positions import Learned, Positions
 
-
 ROUND: defaultdict[tuple[str, torch.dtype], int] = defaultdict(lambda: 1, {("cpu", torch.bfloat16): 32})
 """Token counts are rounded up to a multiple of this by one more sequence, which no other can see. oneDNN compiles a kernel
 for each new shape: a (T, 384) x (384, 1536) product took 3.0 ms for a new T and 0.43 ms for one seen before."""

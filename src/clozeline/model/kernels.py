@@ -59,7 +59,7 @@ def blocks(q_TNH: Tensor, k_TNH: Tensor, v_TNH: Tensor, layout: Layout, scores: 
         q, k, v = (x[rows].view(shape).transpose(1, 2) for x in (q_TNH, k_TNH, v_TNH))
         mask = _mask(block, q, k, scores)
         if scores.dropout and q.device.type == "cpu" and not (mask is not None and mask.requires_grad):
-            out = DropoutAttention.apply(q, k, v, mask, scores.scale, scores.dropout)
+            out = DropoutAttention.apply(q, k, v, mask, scores.scale, scores.dropout)  # type: ignore[no-untyped-call]
         else:
             out = F.scaled_dot_product_attention(q, k, v, mask, scores.dropout, scale=scores.scale)
         outs.append(out.transpose(1, 2).reshape(-1, *q_TNH.shape[1:]))

@@ -25,8 +25,8 @@ from clozeline.tasks.text_classification import TextClassification
 from clozeline.train.loop import Training
 from clozeline.train.settings import Settings
 
-STEPS = 4
-"""Real steps taken, the first of which only warms up."""
+STEPS = 3
+"""Real steps timed, after one that warms up."""
 SECONDS = 4.0
 """After so many no further step is taken."""
 TOKENS = 4096
@@ -124,22 +124,20 @@ def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: S
     training = Training(copy.deepcopy(bundle.network), task, train, few, used=used, device=device)
     trained = sum(part.numel() for part in training.network.parameters())
 
-    taken = []
-    deadline = time.perf_counter() + SECONDS
-    with _saved_bytes(training.network) as saved:
-        for step in training:
-            saved.append(0)
-            taken.append(step)
-            if len(taken) == STEPS or time.perf_counter() > deadline:
-                break
-    kept = max(count / step.tokens for count, step in zip(saved, taken, strict=False))
-    timed = taken[1:] or taken
+    began = time.perf_counter()
+    steps = iter(training)
+    with _kept_bytes(training.network) as kept:
+        first = next(steps)
+    timed = []
+    while len(timed) < STEPS and time.perf_counter() - began < SECONDS and (step := next(steps, None)):
+        timed.append(step)
+    timed = timed or [first]  # which has the start-up costs in it too
     rate = sum(step.tokens for step in timed) / sum(step.seconds for step in timed)
+    heaviest = int(np.sort(train.lengths)[-settings.batch_size :].sum())
 
     once = Split.of(train, task)
     checks = None if validation is None else Split.of(validation, task)
     per_epoch = -(-len(train) // settings.batch_size)
-    largest = min(max(settings.max_tokens, once.longest), int(settings.batch_size * once.longest), once.tokens)
     work = once.tokens + (checks.tokens / 3 if checks else 0)
     parameters = sum(part.numel() for part in bundle.network.parameters())
     return Plan(
@@ -157,7 +155,7 @@ def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: S
         weights=4 * parameters,
         gradients=4 * trained,
         optimizer=8 * trained,  # AdamW's two moments
-        activations=int(kept * largest),
+        activations=int(sum(kept) / first.tokens * min(heaviest, max(settings.max_tokens, once.longest))),
         measured_steps=len(timed),
         rate=rate,
         seconds=settings.epochs * work / rate,
@@ -165,20 +163,20 @@ def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: S
 
 
 @contextmanager
-def _saved_bytes(network: torch.nn.Module) -> Iterator[list[int]]:
-    """Counts what autograd keeps for the backward pass, each storage once, into the last entry of the list."""
-    own = {part.untyped_storage().data_ptr() for part in network.parameters()}
-    counts, seen = [0], set(own)
+def _kept_bytes(network: torch.nn.Module) -> Iterator[list[int]]:
+    """Lists the sizes of what autograd keeps for the backward pass inside the block, each storage once, no parameters."""
+    seen = {part.untyped_storage().data_ptr() for part in network.parameters()}
+    sizes: list[int] = []
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in seen:
             seen.add(storage.data_ptr())
-            counts[-1] += storage.nbytes()
+            sizes.append(storage.nbytes())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield counts
+        yield sizes
 
 
 def _duration(seconds: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,7 +130,7 @@ class Alarms:
             )
         if settings.warmup == 0:
             self._say(
-                "There is no warm-up: the first steps are the largest, which can throw a pre-trained model off; 0.1 is usual."
+                "There is no warm-up: the first steps are the largest and can throw a pre-trained model off; 0.1 is usual."
             )
 
     def data(self, name: str, cut: np.ndarray, policy: str, limit: int) -> None:
@@ -158,8 +157,8 @@ class Alarms:
             for earlier, later in zip(epochs[best.epoch - 1 :], epochs[best.epoch :], strict=False)
         ):
             self._say(
-                f"Validation loss has been rising since epoch {best.epoch} ({best.loss:.4f} to {last.loss:.4f}) while training "
-                f"loss went from {best.train_loss:.4f} to {last.train_loss:.4f}: the model is overfitting. "
+                f"Validation loss has been rising since epoch {best.epoch} ({best.loss:.4f} to {last.loss:.4f}), while "
+                f"training loss went from {best.train_loss:.4f} to {last.train_loss:.4f}: the model is overfitting. "
                 "The best epoch is kept; fewer epochs or more data help.",
                 key="overfit",
             )

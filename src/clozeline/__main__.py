@@ -1,0 +1,9 @@
+"""`python -m clozeline`, the same as `clozeline`."""
+
+from __future__ import annotations
+
+import sys
+
+from clozeline.cli import main
+
+sys.exit(main())

@@ -1,0 +1,328 @@
+"""The command line: verbs, their flags, and what they print. What they do is elsewhere.
+
+Only light modules are imported up here, so `clozeline --help` answers at once; each verb loads what it needs.
+Results go to standard output, everything else to standard error. Exit codes: 0, 2 for a user's mistake, 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, tee
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+import clozeline
+from clozeline.errors import InputError
+from clozeline.recipe import KEYS, Recipe, assignments, checked, read
+
+if TYPE_CHECKING:
+    from clozeline.data.readers import Example
+    from clozeline.face import Model
+
+WINDOW = 4096
+VISIBLE = {code: repr(chr(code))[1:-1] for code in [*range(32), 127]}
+"""Control characters, spelled out: one text is one line, and none of it steers the terminal."""
+
+Model_ = Annotated[str, Parameter(help="A model folder, or a hub name such as bert-base-uncased.")]
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
+Switch = Annotated[bool, Parameter(negative=())]
+Precision = Annotated[Literal["auto", "fp32", "bf16"], Parameter(help="Of the computation; auto: bf16 where it is fast.")]
+Device = Annotated[str | None, Parameter(help="Such as cpu or cuda:1; without, the first GPU or the CPU.")]
+Long = Annotated[KEYS["long"].wanted, Parameter(help=KEYS["long"].help)]
+File = Annotated[str | None, Parameter(help="Read the texts from this file, or from standard input: -.")]
+Text = Annotated[str | None, Parameter(help=KEYS["text"].help)]
+Pair = Annotated[str | None, Parameter(help=KEYS["pair"].help)]
+Format = Annotated[str | None, Parameter(help="csv, tsv, jsonl, txt or parquet, where the name does not say.")]
+Encoding = Annotated[str, Parameter(help="Of the file.")]
+Out = Annotated[Path | None, Parameter(help="Write the results to this file instead of standard output.")]
+
+app = App(
+    name="clozeline",
+    help="Encoder models (BERT and its family), from raw text to a model in use.",
+    help_format="plaintext",
+    version=clozeline.__version__,
+    exit_on_error=False,
+    print_error=False,
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+TO_TRAIN = Group("How to train")
+
+
+def _flags() -> type:
+    """A class with an optional flag for each key of a recipe; MODEL and TRAIN have places of their own."""
+    fields = []
+    for name, key in list(KEYS.items())[2:]:
+        kind = str if name in ("labels", "class_weights") else key.wanted  # as key=value gives them, such as a,b,c
+        shown: Any = (lambda _, default=key.default: default) if key.default not in (None, ()) else False
+        note = Parameter(help=key.help, show_default=shown, group=TO_TRAIN if key.setting else None)
+        fields.append((name, Annotated[kind | None, note], None))
+    made = dataclasses.make_dataclass("Flags", fields, kw_only=True)
+    made.__module__ = __name__  # cyclopts reads the fields of user classes only
+    return made
+
+
+if TYPE_CHECKING:
+    Flags = Recipe
+else:
+    Flags = _flags()
+
+
+@app.command
+def quickstart(*, out: Path = Path("quickstart-model")) -> None:
+    """Fine-tune a small encoder on the reviews in this package: the first minute.
+
+    Args:
+        out: Folder of the run.
+    """
+    from clozeline.quickstart import run
+
+    run(out)
+
+
+@app.command(
+    usage="Usage: clozeline finetune MODEL TRAIN [FLAGS]\n       clozeline finetune RECIPE.toml [KEY=VALUE ...] [FLAGS]"
+)
+def finetune(
+    model: str,
+    *rest: str,
+    flags: Annotated[Flags | None, Parameter(name="*")] = None,
+    resume: Switch = False,
+    overwrite: Switch = False,
+    dry_run: Switch = False,
+    as_json: Json = False,
+) -> int:
+    """Train a model on labelled texts, and keep the best.
+
+    Args:
+        model: A model folder or hub name; or a recipe, a TOML file with the same keys as the flags.
+        rest: The training data, where there is no recipe; then KEY=VALUE changes.
+        resume: Go on with the unfinished run in the folder.
+        overwrite: Begin anew though the folder holds a run.
+        dry_run: Print what would be done, with memory and time; write nothing.
+    """
+    recipe = _recipe(model, list(rest), flags)
+    task = clozeline.TextClassification(
+        labels=recipe.labels, long=recipe.long, max_length=recipe.max_length, class_weights=recipe.class_weights
+    )
+    loaded = clozeline.load(recipe.model, task, device=recipe.device, seed=recipe.settings.seed)
+    data: dict[str, Any] = dict(train=recipe.train, validation=recipe.validation, settings=recipe.settings)
+    data |= {name: getattr(recipe, name) for name in ("text", "pair", "label", "encoding")}
+    if dry_run:
+        plan = loaded.plan(**data)
+        print(json.dumps(plan.as_dict()) if as_json else plan)
+        return 0
+    run = loaded.fit(**data, out=recipe.out, resume=resume, overwrite=overwrite)
+
+    from clozeline.files import write_whole
+
+    write_whole(run.out / "recipe.toml", recipe.to_toml())
+    folder = run.out / "model"
+    if as_json:
+        print(json.dumps(dataclasses.asdict(run) | {"out": str(run.out), "model": str(folder)}))
+    if not run.finished:
+        again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
+        print(f"Stopped; saved at step {run.steps} of {run.total_steps}. To go on:", file=sys.stderr)
+        print(shlex.join(["clozeline", *again, "--resume"]), file=sys.stderr)
+        return 130
+    if not as_json:
+        if run.best is not None:
+            best = f"epoch {run.best.epoch}, validation accuracy {run.best.accuracy:.4f}, loss {run.best.loss:.4f}"
+            print(f"Kept {best}.")
+        print(f"The model is in {folder}. Try it:")
+        print(shlex.join(["clozeline", "predict", str(folder), "Your own sentence."]))
+    return 0
+
+
+@app.command
+def predict(
+    model: Model_,
+    *texts: str,
+    file: File = None,
+    text: Text = None,
+    pair: Pair = None,
+    format: Format = None,
+    encoding: Encoding = "utf-8",
+    long: Long = "truncate",
+    window: int | None = None,
+    precision: Precision = "fp32",
+    device: Device = None,
+    as_json: Json = False,
+    out: Out = None,
+) -> None:
+    """Say the label of each text, with its probability: a line each, LABEL, SCORE and TEXT between tabs.
+
+    Args:
+        texts: Texts; without any, they are read from --file or standard input, one a line.
+        window: Texts read ahead, to sort by length: 4096, or 1 where standard input is a terminal.
+    """
+    loaded = clozeline.load(model, clozeline.TextClassification(long=long), precision=precision, device=device)
+    examples, live = _examples(texts, file, text=text, pair=pair, format=format, encoding=encoding)
+    ahead, behind = tee(examples)
+    cut = lost = 0
+    with _sink(out) as sink:
+        for found in loaded.predict_stream(ahead, window or (1 if live else WINDOW)):
+            example = next(behind)
+            cut, lost = cut + (found.truncated > 0), lost + found.truncated
+            if as_json:
+                both = {"text": example.text} if example.pair is None else {"text": example.text, "pair": example.pair}
+                line = json.dumps(both | dataclasses.asdict(found), ensure_ascii=False)
+            else:
+                line = "\t".join(part.translate(VISIBLE) for part in (found.label, f"{found.score:.4f}", example.text))
+            print(line, file=sink, flush=True)
+    if cut:
+        print(f"warning: {cut} texts were too long and lost {lost} tokens (--long window reads all).", file=sys.stderr)
+
+
+@app.command
+def evaluate(
+    model: Model_,
+    data: str,
+    *,
+    text: Text = None,
+    pair: Pair = None,
+    label: Annotated[str | None, Parameter(help=KEYS["label"].help)] = None,
+    encoding: Encoding = "utf-8",
+    long: Long = "truncate",
+    precision: Precision = "fp32",
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a classifier on labelled texts: accuracy and F1 with 95 % intervals.
+
+    Args:
+        data: A CSV, TSV, JSONL or Parquet file, or a hub data set (owner/name:split).
+    """
+    loaded = clozeline.load(model, clozeline.TextClassification(long=long), precision=precision, device=device)
+    report = loaded.evaluate(data, text=text, pair=pair, label=label, encoding=encoding)
+    print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else report)
+
+
+@app.command
+def embed(
+    model: Model_,
+    *texts: str,
+    file: File = None,
+    text: Text = None,
+    format: Format = None,
+    encoding: Encoding = "utf-8",
+    pool: Literal["mean", "cls", "pooler", "max", "tokens"] = "mean",
+    layers: Literal["last", "all"] = "last",
+    normalize: Switch = False,
+    long: Long = "truncate",
+    precision: Precision = "fp32",
+    device: Device = None,
+    out: Out = None,
+) -> None:
+    """Turn each text into a vector: JSON lines, or an array where --out ends in .npy.
+
+    Args:
+        texts: Texts; without any, they are read from --file or standard input, one a line.
+        pool: How the vectors of a text's tokens become one; tokens: not at all.
+        layers: all: every layer's output, the embedding's first.
+        normalize: Scale each vector to length 1.
+    """
+    from clozeline.predict import chunked
+
+    loaded = clozeline.load(model, precision=precision, device=device)
+    examples, live = _examples(texts, file, text=text, format=format, encoding=encoding)
+    parts = chunked((example.text for example in examples), 1 if live else WINDOW)
+    found = ((part, loaded.embed(part, pool=pool, layers=layers, long=long, normalize=normalize)) for part in parts)
+    if out is not None and out.suffix == ".npy":
+        if pool == "tokens":
+            raise InputError("An .npy file holds one vector a text, which --pool tokens does not give; use JSON lines.")
+        from clozeline.vectors import write
+
+        write(out, (vectors for _, vectors in found))
+        return
+    with _sink(out) as sink:
+        for part, vectors in found:
+            for line, vector in zip(part, vectors, strict=True):
+                print(json.dumps({"text": line, "vector": vector.tolist()}, ensure_ascii=False), file=sink, flush=True)
+
+
+@app.command
+def doctor(model: str | None = None, *, as_json: Json = False) -> None:
+    """Say what this machine computes with and, for a model, what it holds and what is wrong with it.
+
+    Args:
+        model: A model folder or hub name.
+    """
+    from clozeline import doctor as doctors
+
+    found = doctors.machine() if model is None else {**doctors.machine(), **doctors.model(model)}
+    print(json.dumps(found, ensure_ascii=False) if as_json else doctors.show(found))
+
+
+def _recipe(first: str, rest: list[str], flags: Flags | None) -> Recipe:
+    """What a file says, or the model and data given by place; key=value changes that, and flags change it again."""
+    if first.endswith(".toml"):
+        values = read(Path(first))
+    else:
+        values = {"model": first} | ({"train": rest.pop(0)} if rest else {})
+    given = {} if flags is None else {name: value for name, value in vars(flags).items() if value is not None}
+    return Recipe.of(values | assignments(rest) | {name: checked(name, value, "") for name, value in given.items()})
+
+
+def _examples(texts: Sequence[str], file: str | None, **options: Any) -> tuple[Iterator[Example], bool]:
+    """The texts given, or those of a file or standard input as they come; and whether somebody is typing them."""
+    from clozeline.data.readers import Example, examples
+
+    if texts and texts != ("-",):
+        if file is not None or options["text"] is not None:
+            raise InputError("Texts come as arguments or from a file, not both; --file and --text are for a file.")
+        return (Example(text, None, None, f"text {number}") for number, text in enumerate(texts, 1)), False
+    source = file or "-"
+    live = source == "-" and sys.stdin.isatty()
+    if live:
+        print("Type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
+    return examples(source, **options), live
+
+
+@contextmanager
+def _sink(out: Path | None) -> Iterator[TextIO]:
+    """Where results go: standard output, or a file that appears when all of it is there."""
+    if out is None:
+        yield sys.stdout
+        return
+    from clozeline.files import staged
+
+    with staged(out.parent) as stage, (stage / out.name).open("w", encoding="utf-8", newline="\n") as file:
+        yield file
+
+
+class _Say(logging.Handler):
+    """Log records as lines on whatever standard error is at the moment: a progress bar puts itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit code."""
+    log, say = logging.getLogger("clozeline"), _Say(logging.WARNING)
+    log.addHandler(say)
+    try:
+        code = app(argv)
+        sys.stdout.flush()
+        return code or 0
+    except (InputError, CycloptsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our results has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 0
+    finally:
+        log.removeHandler(say)

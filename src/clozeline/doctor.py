@@ -1,0 +1,111 @@
+"""What this machine and a model folder are, and what is wrong with them: `clozeline doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+import clozeline
+from clozeline import checkpoint
+from clozeline.errors import InputError
+from clozeline.model import kernels
+from clozeline.precision import compute_dtype, pick_device
+from clozeline.tasks.text_classification import TextClassification
+from clozeline.tokenizer import Tokenizer
+
+DROPOUT = 0.1
+"""On attention weights in training, as nearly every published BERT has it."""
+
+
+def machine() -> dict[str, Any]:
+    """Versions, devices, and what computes what here."""
+    device = pick_device()
+    has = torch.cpu.get_capabilities()
+    found: dict[str, Any] = {
+        "clozeline": clozeline.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "numpy", "tokenizers", "safetensors")},
+        "device": str(device),
+        "gpus": [torch.cuda.get_device_name(at) for at in range(torch.cuda.device_count())],
+        "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
+        "cpu": [name for name, there in has.items() if there is True and name.startswith(("avx", "amx", "bf16", "sve"))],
+        "precision auto": _name(compute_dtype("auto", device)),
+    }
+    for use, dropout in (("prediction", 0.0), ("training", DROPOUT)):
+        for dtype in (torch.float32, torch.bfloat16):
+            why = kernels.refusal("varlen", device, dtype, dropout=dropout)
+            found[f"attention in {use}, {_name(dtype)}"] = "varlen, the fastest" if why is None else f"blocks: {why}"
+    return found
+
+
+def model(name: str) -> dict[str, Any]:
+    """What a model folder holds, with a list of what is wrong with it.
+
+    Raises:
+        InputError: it cannot be loaded at all.
+    """
+    folder = checkpoint.find(name)
+    raw = checkpoint.read_config(folder)
+    task = checkpoint.own_head(raw)
+    labels = TextClassification.from_raw(raw).labels if task == "text_classification" else ()
+    loaded = checkpoint.load(folder, task, len(labels))
+    config, parameters = loaded.config, dict(loaded.network.named_parameters())
+    parts = {
+        "tokens": "encoder.embedding.tokens.",
+        "positions, segments, norm": "encoder.embedding.",
+        "layers": "encoder.layers.",
+        "head": "head.",
+    }
+    sizes: Counter[str] = Counter()
+    for ours, parameter in parameters.items():
+        sizes[next(part for part, prefix in parts.items() if ours.startswith(prefix))] += parameter.numel()
+    found = {
+        "model": str(folder),
+        "family": loaded.family.name,
+        "task": "none: a bare encoder" if task == "base" else task,
+        "labels": list(labels),
+        "shape": f"{config.layers} layers, width {config.width}, {config.heads} heads",
+        "parameters": {"all": sizes.total(), **sizes},
+        "tensors on disk": dict(Counter(_name(tensor.dtype) for tensor in checkpoint.read_tensors(folder).values())),
+        "longest sequence": config.max_length,
+        "embedding rows": config.vocab_size,
+        "tensors of other heads, not used": loaded.unused,
+    }
+    problems = []
+    try:
+        tokenizer = Tokenizer.load(folder, config.max_length)
+        found |= {"longest sequence": tokenizer.max_length, "tokenizer ids": tokenizer.vocab_size}
+        tokenizer.check(config.vocab_size)
+        if tokenizer.pad_id != config.pad_id:
+            problems.append(f"config.json says padding is token {config.pad_id}, the tokenizer says {tokenizer.pad_id}.")
+    except InputError as error:
+        problems.append(str(error))
+    if not 0 <= config.pad_id < config.vocab_size:
+        problems.append(f"The padding token {config.pad_id} is not among the {config.vocab_size} embedding rows.")
+    if labels and labels == tuple(f"LABEL_{at}" for at in range(len(labels))):
+        problems.append("The labels have placeholder names; put the real ones in id2label of config.json.")
+    if loaded.fresh:
+        problems.append(f"The checkpoint lacks {', '.join(loaded.fresh)}; train before use.")
+    return {**found, "problems": problems}
+
+
+def show(found: dict[str, Any]) -> str:
+    """The findings, a line each; what is empty is left out."""
+    width = max(len(name) for name in found)
+    return "\n".join(f"{name:<{width}}  {_shown(value)}" for name, value in found.items() if value not in ([], {}))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part:,}" for name, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _name(dtype: torch.dtype) -> str:
+    names = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+    return names.get(dtype, str(dtype).removeprefix("torch."))

