@@ -83,19 +83,21 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
         task, keep = _settle_labels(task, theirs, name)
         reset = None if keep else "head.classifier."
     classes = len(task.labels) or 2 if isinstance(task, TextClassification) else 0
-    loaded = checkpoint.load(folder, own if task is None else task.head, classes, reset=reset, seed=seed)
+    loaded = checkpoint.load(folder, (own or "base") if task is None else task.head, classes, reset=reset, seed=seed)
     tokenizer = Tokenizer.load(folder, loaded.config.max_length)
     tokenizer.check(loaded.config.vocab_size)
     if loaded.fresh:
         log.warning("%s: newly initialised, train before use: %s", name, ", ".join(loaded.fresh))
-    if loaded.unused:
+    if own is None:
+        log.warning("%s is a %s, a head not known here; it was left out.", name, ", ".join(raw["architectures"]))
+    elif loaded.unused:
         log.info("%s: not used by this task: %s", name, ", ".join(loaded.unused))
     loaded.network.eval()
     return Bundle(str(name), loaded.family, loaded.network, tokenizer, task, loaded.fresh)
 
 
-def _own_task(own: str, raw: Mapping[str, Any]) -> Task | None:
-    tasks: dict[str, Callable[[], Task]] = {
+def _own_task(own: str | None, raw: Mapping[str, Any]) -> Task | None:
+    tasks: dict[str | None, Callable[[], Task]] = {
         "text_classification": lambda: TextClassification.from_raw(raw),
         "masked_lm": MaskedLM,
         "next_sentence": NextSentence,

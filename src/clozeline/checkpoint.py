@@ -166,27 +166,25 @@ def load(folder: Path, head: str | None, classes: int = 0, *, reset: str | None 
     family = by_name(raw["model_type"])
     config = family.read(raw)
     tensors = _plain_names(read_tensors(folder), family)
-    if head == "base" and not _has(tensors, family, config, head):
+    if head == "base" and not any(name in tensors for name in _head_names(family, config, head)):
         head = None  # a bare encoder may have been saved without its pooler
     network = family.build(config, head, classes, seed=seed, encoder=False)
     fresh, unused = _fill(network, family, head, own_head(raw), tensors, reset, folder)
     return Checkpoint(folder, family, network, raw, fresh, unused)
 
 
-def own_head(raw: Mapping[str, Any]) -> str:
-    """The kind of head that a parsed `config.json` says the checkpoint has; "base" where it names none known here."""
+def own_head(raw: Mapping[str, Any]) -> str | None:
+    """The kind of head that a parsed `config.json` says the checkpoint has; None where it is one not known here."""
     family = by_name(raw["model_type"])
-    kinds = (family.head_of(name) for name in raw.get("architectures") or [])
-    return next((kind for kind in kinds if kind is not None), "base")
+    kinds = [family.head_of(name) for name in raw.get("architectures") or []]
+    return next((kind for kind in kinds if kind is not None), None) if kinds else "base"
 
 
-def _has(tensors: Mapping[str, Tensor], family: Family, config: EncoderConfig, head: str) -> bool:
-    names = [
-        name
-        for _, several in family.heads[head].names
-        for name in ((several,) if isinstance(several, str) else several)
-    ]
-    return any(name in tensors for name in names)
+def _head_names(family: Family, config: EncoderConfig, head: str) -> set[str]:
+    """What a head's tensors are called in a checkpoint, copies of tied ones too."""
+    table = family.table(config, head)
+    names = {name for ours, several in table.items() if ours.startswith("head.") for name in several}
+    return names | set(family.heads[head].tied)
 
 
 def _plain_names(tensors: dict[str, Tensor], family: Family) -> dict[str, Tensor]:
@@ -204,7 +202,7 @@ def _fill(
     network: Network,
     family: Family,
     head: str | None,
-    own: str,
+    own: str | None,
     tensors: Mapping[str, Tensor],
     reset: str | None,
     folder: Path,
@@ -241,12 +239,13 @@ def _fill(
             left.discard(second)
             if not torch.equal(tensors[second], tensors[first]):
                 wrong.append((f"{second} differs", f"{first} (one tensor, tied)"))
-    others = {name for kind in family.heads for names in family.table(network.config, kind).values() for name in names}
-    others |= {name for other in family.heads.values() for name in other.tied}
+    # what belongs to another head is left out; of a head unknown here that is all there is beside the encoder
+    others = {name for kind in family.heads for name in _head_names(family, network.config, kind)} if own else left
+    others = left & others
     wrong += [(f"{name} {tuple(tensors[name].shape)}", "(no such parameter)") for name in sorted(left - others)]
     if wrong:
         raise InputError(_diff(folder, wrong))
-    return fresh, sorted(left & others)
+    return fresh, sorted(others)
 
 
 def _check_finite(found: list[Tensor], names: tuple[str, ...], folder: Path) -> None:

@@ -33,12 +33,13 @@ VISIBLE = {code: repr(chr(code))[1:-1] for code in [*range(32), 127]}
 """Control characters, spelled out: one text is one line, and none of it steers the terminal."""
 
 Model_ = Annotated[str, Parameter(help="A model folder, or a hub name such as bert-base-uncased.")]
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
-Switch = Annotated[bool, Parameter(negative=())]
+Json = Annotated[bool, Parameter(name="--json", negative=(), show_default=False, help="Print JSON.")]
+Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
 Precision = Annotated[Literal["auto", "fp32", "bf16"], Parameter(help="Of the computation; auto: bf16 where it is fast.")]
 Device = Annotated[str | None, Parameter(help="Such as cpu or cuda:1; without, the first GPU or the CPU.")]
 Long = Annotated[KEYS["long"].wanted, Parameter(help=KEYS["long"].help)]
-File = Annotated[str | None, Parameter(help="Read the texts from this file, or from standard input: -.")]
+File = Annotated[str | None, Parameter(allow_leading_hyphen=True, help="Read the texts from this file.")]
+Stdin = Annotated[bool, Parameter(name="-", negative=(), show_default=False, help="Read them from standard input.")]
 Text = Annotated[str | None, Parameter(help=KEYS["text"].help)]
 Pair = Annotated[str | None, Parameter(help=KEYS["pair"].help)]
 Format = Annotated[str | None, Parameter(help="csv, tsv, jsonl, txt or parquet, where the name does not say.")]
@@ -55,7 +56,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-TO_TRAIN = Group("How to train")
+DATA, TRAINING = Group.create_ordered("What to train on"), Group.create_ordered("How to train")
 
 
 def _flags() -> type:
@@ -64,7 +65,7 @@ def _flags() -> type:
     for name, key in list(KEYS.items())[2:]:
         kind = str if name in ("labels", "class_weights") else key.wanted  # as key=value gives them, such as a,b,c
         shown: Any = (lambda _, default=key.default: default) if key.default not in (None, ()) else False
-        note = Parameter(help=key.help, show_default=shown, group=TO_TRAIN if key.setting else None)
+        note = Parameter(help=key.help, show_default=shown, group=TRAINING if key.setting else DATA)
         fields.append((name, Annotated[kind | None, note], None))
     made = dataclasses.make_dataclass("Flags", fields, kw_only=True)
     made.__module__ = __name__  # cyclopts reads the fields of user classes only
@@ -94,7 +95,8 @@ def quickstart(*, out: Path = Path("quickstart-model")) -> None:
 )
 def finetune(
     model: str,
-    *rest: str,
+    /,
+    *data: str,
     flags: Annotated[Flags | None, Parameter(name="*")] = None,
     resume: Switch = False,
     overwrite: Switch = False,
@@ -105,23 +107,23 @@ def finetune(
 
     Args:
         model: A model folder or hub name; or a recipe, a TOML file with the same keys as the flags.
-        rest: The training data, where there is no recipe; then KEY=VALUE changes.
+        data: The training data, where there is no recipe; then KEY=VALUE changes.
         resume: Go on with the unfinished run in the folder.
         overwrite: Begin anew though the folder holds a run.
         dry_run: Print what would be done, with memory and time; write nothing.
     """
-    recipe = _recipe(model, list(rest), flags)
+    recipe = _recipe(model, list(data), flags)
     task = clozeline.TextClassification(
         labels=recipe.labels, long=recipe.long, max_length=recipe.max_length, class_weights=recipe.class_weights
     )
     loaded = clozeline.load(recipe.model, task, device=recipe.device, seed=recipe.settings.seed)
-    data: dict[str, Any] = dict(train=recipe.train, validation=recipe.validation, settings=recipe.settings)
-    data |= {name: getattr(recipe, name) for name in ("text", "pair", "label", "encoding")}
+    given: dict[str, Any] = dict(train=recipe.train, validation=recipe.validation, settings=recipe.settings)
+    given |= {name: getattr(recipe, name) for name in ("text", "pair", "label", "encoding")}
     if dry_run:
-        plan = loaded.plan(**data)
+        plan = loaded.plan(**given)
         print(json.dumps(plan.as_dict()) if as_json else plan)
         return 0
-    run = loaded.fit(**data, out=recipe.out, resume=resume, overwrite=overwrite)
+    run = loaded.fit(**given, out=recipe.out, resume=resume, overwrite=overwrite)
 
     from clozeline.files import write_whole
 
@@ -146,8 +148,10 @@ def finetune(
 @app.command
 def predict(
     model: Model_,
+    /,
     *texts: str,
     file: File = None,
+    stdin: Stdin = False,
     text: Text = None,
     pair: Pair = None,
     format: Format = None,
@@ -162,11 +166,11 @@ def predict(
     """Say the label of each text, with its probability: a line each, LABEL, SCORE and TEXT between tabs.
 
     Args:
-        texts: Texts; without any, they are read from --file or standard input, one a line.
+        texts: Texts, after -- where one begins with a hyphen. Without any, they come from a file or standard input.
         window: Texts read ahead, to sort by length: 4096, or 1 where standard input is a terminal.
     """
     loaded = clozeline.load(model, clozeline.TextClassification(long=long), precision=precision, device=device)
-    examples, live = _examples(texts, file, text=text, pair=pair, format=format, encoding=encoding)
+    examples, live = _examples(texts, file, stdin, text=text, pair=pair, format=format, encoding=encoding)
     ahead, behind = tee(examples)
     cut = lost = 0
     with _sink(out) as sink:
@@ -187,6 +191,7 @@ def predict(
 def evaluate(
     model: Model_,
     data: str,
+    /,
     *,
     text: Text = None,
     pair: Pair = None,
@@ -210,8 +215,10 @@ def evaluate(
 @app.command
 def embed(
     model: Model_,
+    /,
     *texts: str,
     file: File = None,
+    stdin: Stdin = False,
     text: Text = None,
     format: Format = None,
     encoding: Encoding = "utf-8",
@@ -226,7 +233,7 @@ def embed(
     """Turn each text into a vector: JSON lines, or an array where --out ends in .npy.
 
     Args:
-        texts: Texts; without any, they are read from --file or standard input, one a line.
+        texts: Texts, after -- where one begins with a hyphen. Without any, they come from a file or standard input.
         pool: How the vectors of a text's tokens become one; tokens: not at all.
         layers: all: every layer's output, the embedding's first.
         normalize: Scale each vector to length 1.
@@ -234,7 +241,7 @@ def embed(
     from clozeline.predict import chunked
 
     loaded = clozeline.load(model, precision=precision, device=device)
-    examples, live = _examples(texts, file, text=text, format=format, encoding=encoding)
+    examples, live = _examples(texts, file, stdin, text=text, format=format, encoding=encoding)
     parts = chunked((example.text for example in examples), 1 if live else WINDOW)
     found = ((part, loaded.embed(part, pool=pool, layers=layers, long=long, normalize=normalize)) for part in parts)
     if out is not None and out.suffix == ".npy":
@@ -251,7 +258,7 @@ def embed(
 
 
 @app.command
-def doctor(model: str | None = None, *, as_json: Json = False) -> None:
+def doctor(model: str | None = None, /, *, as_json: Json = False) -> None:
     """Say what this machine computes with and, for a model, what it holds and what is wrong with it.
 
     Args:
@@ -273,13 +280,13 @@ def _recipe(first: str, rest: list[str], flags: Flags | None) -> Recipe:
     return Recipe.of(values | assignments(rest) | {name: checked(name, value, "") for name, value in given.items()})
 
 
-def _examples(texts: Sequence[str], file: str | None, **options: Any) -> tuple[Iterator[Example], bool]:
+def _examples(texts: Sequence[str], file: str | None, stdin: bool, **options: Any) -> tuple[Iterator[Example], bool]:
     """The texts given, or those of a file or standard input as they come; and whether somebody is typing them."""
     from clozeline.data.readers import Example, examples
 
-    if texts and texts != ("-",):
-        if file is not None or options["text"] is not None:
-            raise InputError("Texts come as arguments or from a file, not both; --file and --text are for a file.")
+    if texts:
+        if file is not None or stdin or options["text"] is not None:
+            raise InputError("Texts come as arguments or from a file, not both; --file, --text and - are for a file.")
         return (Example(text, None, None, f"text {number}") for number, text in enumerate(texts, 1)), False
     source = file or "-"
     live = source == "-" and sys.stdin.isatty()

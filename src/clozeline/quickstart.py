@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shlex
 from collections import defaultdict
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -24,6 +25,9 @@ SENTENCES = (
 )
 
 
+say = partial(print, flush=True)  # in step with the progress on standard error
+
+
 def run(out: Path) -> None:
     """Train, measure, predict, save into `out`, and say all of it in plain sentences.
 
@@ -34,32 +38,32 @@ def run(out: Path) -> None:
     data = Path(str(resources.files("clozeline") / "examples" / "reviews"))
     train, validation, test = (str(data / f"{split}.csv") for split in ("train", "validation", "test"))
 
-    print(f"1. Load all-MiniLM-L6-v2, a small BERT, from {encoder}")
+    say(f"1. Load all-MiniLM-L6-v2, a small BERT, from {encoder}")
     model = face.load(encoder, TextClassification(labels=["negative", "positive"]), seed=SETTINGS.seed)
-    print(f"2. Fine-tune it to tell good reviews from bad ones, {SETTINGS.epochs} times over the texts of {train}")
-    run = model.fit(train, validation, out=out, overwrite=(out / "run.json").exists(), settings=SETTINGS)
-    if not run.finished:
+    say(f"2. Fine-tune it to tell good reviews from bad ones, {SETTINGS.epochs} times over the texts of {train}")
+    fitted = model.fit(train, validation, out=out, overwrite=(out / "run.json").exists(), settings=SETTINGS)
+    if not fitted.finished:
         raise KeyboardInterrupt
-    assert run.best is not None
-    print(f"   Epoch {run.best.epoch} did best on {validation} and is kept.")
+    assert fitted.best is not None
+    say(f"   Epoch {fitted.best.epoch} did best on {validation} and is kept.")
 
-    print("3. Test it on reviews that it has not seen")
+    say("3. Test it on reviews that it has not seen")
     report = model.evaluate(test)
-    print(f"   {report.accuracy.value:.1%} of {report.examples} are right", end="")
-    print(f" (95 % interval {report.accuracy.low:.1%} to {report.accuracy.high:.1%}). By kind of review:")
+    say(f"   {report.accuracy.value:.1%} of {report.examples} are right", end="")
+    say(f" (95 % interval {report.accuracy.low:.1%} to {report.accuracy.high:.1%}). By kind of review:")
     for kind, right in _by_kind(model, test).items():
-        print(f"   {kind:<12} {sum(right):3} of {len(right):3}")
+        say(f"   {kind:<12} {sum(right):3} of {len(right):3}")
 
-    print("4. Ask it")
+    say("4. Ask it")
     for text, prediction in zip(SENTENCES, model.predict(SENTENCES), strict=True):
-        print(f"   {prediction.label}  {prediction.score:.2f}  {text}")
+        say(f"   {prediction.label}  {prediction.score:.2f}  {text}")
 
     folder = out / "model"
-    own = f"{encoder} your.csv --text review --label sentiment --out my-model"
-    print(f"\nThe model is in {folder}, a folder that transformers loads too. What to type next:")
-    print(shlex.join(["clozeline", "predict", str(folder), "Your own sentence."]))
-    print(shlex.join(["clozeline", "evaluate", str(folder), test]))
-    print(f"clozeline finetune {own}")
+    own = ["your.csv", "--text", "review", "--label", "sentiment", "--out", "my-model"]
+    say(f"\nThe model is in {folder}, a folder that transformers loads too. What to type next:")
+    say(shlex.join(["clozeline", "predict", str(folder), "Your own sentence."]))
+    say(shlex.join(["clozeline", "evaluate", str(folder), test]))
+    say(shlex.join(["clozeline", "finetune", str(encoder), *own]))
 
 
 def _encoder() -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,19 @@ from numpy.lib import format as npy
 from clozeline.files import staged
 
 
-def write(path: Path, parts: Iterable[Any]) -> None:
-    """Write (n, ...) arrays of one kind, one under the other, as one .npy file; whole or not at all.
+def write(path: Path, parts: Iterator[np.ndarray]) -> None:
+    """Write arrays of one kind, (n, ...) each and at least one, under each other as one .npy file, whole or not at all.
 
     Raises:
         InputError: the file cannot be written, or the disk is full.
     """
     with staged(path.parent) as stage, (stage / path.name).open("wb") as file:
-        rows, header = 0, {}
-        for part in map(np.ascontiguousarray, parts):
-            if not rows:
-                header = {"descr": npy.dtype_to_descr(part.dtype), "fortran_order": False}
-                _write_header(file, header | {"shape": part.shape})
-            file.write(part.data)
+        first = next(parts)
+        header: dict[str, Any] = {"descr": npy.dtype_to_descr(first.dtype), "fortran_order": False}
+        npy.write_array_header_1_0(file, header | {"shape": (0, *first.shape[1:])})
+        rows = 0
+        for part in chain([first], parts):
+            file.write(np.ascontiguousarray(part).data)
             rows += len(part)
-            shape = (rows, *part.shape[1:])
-        # NumPy leaves room in the header for the first dimension to grow
-        file.seek(0)
-        npy.write_array_header_1_0(file, header | {"shape": shape})
+        file.seek(0)  # NumPy leaves room in a header for the first dimension to grow
+        npy.write_array_header_1_0(file, header | {"shape": (rows, *first.shape[1:])})

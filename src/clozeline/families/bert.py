@@ -88,7 +88,8 @@ BERT = Family(
             "BertForMaskedLM",
             lambda config, encoder, classes: MaskedLMHead(config, encoder.embedding.tokens),
             MASKED_LM,
-            TIED,
+            also=("BertForPreTraining",),
+            tied=TIED,
         ),
         "next_sentence": Head(
             "BertForNextSentencePrediction",

@@ -30,11 +30,15 @@ ACTIVATION_NAMES = {
 
 @dataclass(frozen=True)
 class Head:
-    """One head of a family. architecture: its class name in `config.json`; build: (config, encoder, classes) -> module."""
+    """One head of a family. architecture: its class name in `config.json`; build: (config, encoder, classes) -> module.
+
+    also: class names of checkpoints that hold this head beside another.
+    """
 
     architecture: str
     build: Callable[[EncoderConfig, Encoder, int], nn.Module]
     names: Names
+    also: tuple[str, ...] = ()
     tied: Mapping[str, str] = field(default_factory=dict)
     """Their names for a second copy of a tensor, and the name of the first: accepted when equal, never written."""
 
@@ -131,4 +135,4 @@ class Family:
 
     def head_of(self, architecture: str) -> str | None:
         """The kind of head an architecture name in `config.json` stands for, or None."""
-        return next((kind for kind, head in self.heads.items() if head.architecture == architecture), None)
+        return next((kind for kind, head in self.heads.items() if architecture in (head.architecture, *head.also)), None)
