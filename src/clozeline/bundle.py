@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
 
 from clozeline import checkpoint
 from clozeline.config import EncoderConfig
@@ -18,7 +15,6 @@ from clozeline.errors import InputError
 from clozeline.families.family import Family
 from clozeline.files import staged
 from clozeline.model.heads import Network
-from clozeline.model.layers import Linear
 from clozeline.tasks.masked_lm import MaskedLM
 from clozeline.tasks.next_sentence import NextSentence
 from clozeline.tasks.text_classification import TextClassification
@@ -67,7 +63,7 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
     """Load a folder or a hub model, with the head of `task`, or with the checkpoint's own where no task is given.
 
     A classifier without labels takes the checkpoint's. If its labels differ from the checkpoint's, or the checkpoint has
-    none, its head starts fresh, seeded by `seed`; a warning says so.
+    none, its head starts fresh, seeded by `seed`, and refuses to predict until it is trained.
 
     Raises:
         InputError: the model cannot be found, is damaged, unsupported, or does not fit its tokenizer.
@@ -87,7 +83,7 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
     tokenizer = Tokenizer.load(folder, loaded.config.max_length)
     tokenizer.check(loaded.config.vocab_size)
     if loaded.fresh:
-        log.warning("%s: newly initialised, train before use: %s", name, ", ".join(loaded.fresh))
+        log.info("%s: newly initialised, train before use: %s", name, ", ".join(loaded.fresh))
     if own is None:
         log.warning("%s is a %s, a head not known here; it was left out.", name, ", ".join(raw["architectures"]))
     elif loaded.unused:
@@ -131,15 +127,3 @@ def use_labels(bundle: Bundle, labels: Sequence[str], seed: int) -> None:
     assert fresh is not None
     fresh.load_state_dict(pooler, strict=False)
     bundle.network.head = fresh
-
-
-def for_inference(network: Network, dtype: torch.dtype, device: torch.device) -> Network:
-    """The network in evaluation mode on `device`, its matrices in `dtype`; what can be is shared with the original."""
-    here = next(network.parameters()).device == device
-    shared = {id(parameter): parameter for parameter in network.parameters()} if here else {}
-    twin = copy.deepcopy(network, shared)
-    for part in twin.modules():
-        if isinstance(part, Linear) and dtype != part.weight.dtype:
-            part.weight = nn.Parameter(part.weight.detach().to(dtype), requires_grad=False)
-    twin.encoder.compute_dtype = dtype
-    return twin.to(device).eval()

@@ -12,32 +12,28 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain, tee
+from collections.abc import Sequence
+from itertools import tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.validators import Number
 
 import clozeline
+from clozeline import recipe as recipes
 from clozeline.errors import InputError
-from clozeline.recipe import KEYS, Recipe, assignments, checked, read
-
-if TYPE_CHECKING:
-    from clozeline.data.readers import Example
-    from clozeline.face import Model
+from clozeline.recipe import KEYS, Recipe
 
 WINDOW = 4096
-VISIBLE = {code: repr(chr(code))[1:-1] for code in [*range(32), 127]}
-"""Control characters, spelled out: one text is one line, and none of it steers the terminal."""
-
-Model_ = Annotated[str, Parameter(help="A model folder, or a hub name such as bert-base-uncased.")]
+ModelName = Annotated[str, Parameter(help="A model folder, or a hub name such as bert-base-uncased.")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), show_default=False, help="Print JSON.")]
 Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
-Precision = Annotated[Literal["auto", "fp32", "bf16"], Parameter(help="Of the computation; auto: bf16 where it is fast.")]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16"], Parameter(help="Of the computation; auto: bf16 where it is fast.")
+]
 Device = Annotated[str | None, Parameter(help="Such as cpu or cuda:1; without, the first GPU or the CPU.")]
-Long = Annotated[KEYS["long"].wanted, Parameter(help=KEYS["long"].help)]
+Long = Annotated[recipes.Long, Parameter(help=KEYS["long"].help)]
 File = Annotated[str | None, Parameter(allow_leading_hyphen=True, help="Read the texts from this file.")]
 Stdin = Annotated[bool, Parameter(name="-", negative=(), show_default=False, help="Read them from standard input.")]
 Text = Annotated[str | None, Parameter(help=KEYS["text"].help)]
@@ -62,7 +58,8 @@ DATA, TRAINING = Group.create_ordered("What to train on"), Group.create_ordered(
 def _flags() -> type:
     """A class with an optional flag for each key of a recipe; MODEL and TRAIN have places of their own."""
     fields = []
-    for name, key in list(KEYS.items())[2:]:
+    for name in [name for name in KEYS if name not in ("model", "train")]:
+        key = KEYS[name]
         kind = str if name in ("labels", "class_weights") else key.wanted  # as key=value gives them, such as a,b,c
         shown: Any = (lambda _, default=key.default: default) if key.default not in (None, ()) else False
         note = Parameter(help=key.help, show_default=shown, group=TRAINING if key.setting else DATA)
@@ -112,7 +109,7 @@ def finetune(
         overwrite: Begin anew though the folder holds a run.
         dry_run: Print what would be done, with memory and time; write nothing.
     """
-    recipe = _recipe(model, list(data), flags)
+    recipe = recipes.resolve(model, data, {} if flags is None else vars(flags))
     task = clozeline.TextClassification(
         labels=recipe.labels, long=recipe.long, max_length=recipe.max_length, class_weights=recipe.class_weights
     )
@@ -147,7 +144,7 @@ def finetune(
 
 @app.command
 def predict(
-    model: Model_,
+    model: ModelName,
     /,
     *texts: str,
     file: File = None,
@@ -157,7 +154,7 @@ def predict(
     format: Format = None,
     encoding: Encoding = "utf-8",
     long: Long = "truncate",
-    window: int | None = None,
+    window: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     precision: Precision = "fp32",
     device: Device = None,
     as_json: Json = False,
@@ -169,11 +166,13 @@ def predict(
         texts: Texts, after -- where one begins with a hyphen. Without any, they come from a file or standard input.
         window: Texts read ahead, to sort by length: 4096, or 1 where standard input is a terminal.
     """
+    from clozeline import streams
+
     loaded = clozeline.load(model, clozeline.TextClassification(long=long), precision=precision, device=device)
-    examples, live = _examples(texts, file, stdin, text=text, pair=pair, format=format, encoding=encoding)
+    examples, live = streams.texts(texts, file, stdin, text=text, pair=pair, format=format, encoding=encoding)
     ahead, behind = tee(examples)
     cut = lost = 0
-    with _sink(out) as sink:
+    with streams.sink(out) as sink:
         for found in loaded.predict_stream(ahead, window or (1 if live else WINDOW)):
             example = next(behind)
             cut, lost = cut + (found.truncated > 0), lost + found.truncated
@@ -181,7 +180,7 @@ def predict(
                 both = {"text": example.text} if example.pair is None else {"text": example.text, "pair": example.pair}
                 line = json.dumps(both | dataclasses.asdict(found), ensure_ascii=False)
             else:
-                line = "\t".join(part.translate(VISIBLE) for part in (found.label, f"{found.score:.4f}", example.text))
+                line = "\t".join(streams.visible(part) for part in (found.label, f"{found.score:.4f}", example.text))
             print(line, file=sink, flush=True)
     if cut:
         print(f"warning: {cut} texts were too long and lost {lost} tokens (--long window reads all).", file=sys.stderr)
@@ -189,7 +188,7 @@ def predict(
 
 @app.command
 def evaluate(
-    model: Model_,
+    model: ModelName,
     data: str,
     /,
     *,
@@ -214,7 +213,7 @@ def evaluate(
 
 @app.command
 def embed(
-    model: Model_,
+    model: ModelName,
     /,
     *texts: str,
     file: File = None,
@@ -238,20 +237,21 @@ def embed(
         layers: all: every layer's output, the embedding's first.
         normalize: Scale each vector to length 1.
     """
+    import numpy as np
+
+    from clozeline import streams
     from clozeline.predict import chunked
 
     loaded = clozeline.load(model, precision=precision, device=device)
-    examples, live = _examples(texts, file, stdin, text=text, format=format, encoding=encoding)
+    examples, live = streams.texts(texts, file, stdin, text=text, format=format, encoding=encoding)
     parts = chunked((example.text for example in examples), 1 if live else WINDOW)
     found = ((part, loaded.embed(part, pool=pool, layers=layers, long=long, normalize=normalize)) for part in parts)
     if out is not None and out.suffix == ".npy":
         if pool == "tokens":
             raise InputError("An .npy file holds one vector a text, which --pool tokens does not give; use JSON lines.")
-        from clozeline.vectors import write
-
-        write(out, (vectors for _, vectors in found))
+        streams.write_vectors(out, (np.asarray(vectors) for _, vectors in found))
         return
-    with _sink(out) as sink:
+    with streams.sink(out) as sink:
         for part, vectors in found:
             for line, vector in zip(part, vectors, strict=True):
                 print(json.dumps({"text": line, "vector": vector.tolist()}, ensure_ascii=False), file=sink, flush=True)
@@ -268,43 +268,6 @@ def doctor(model: str | None = None, /, *, as_json: Json = False) -> None:
 
     found = doctors.machine() if model is None else {**doctors.machine(), **doctors.model(model)}
     print(json.dumps(found, ensure_ascii=False) if as_json else doctors.show(found))
-
-
-def _recipe(first: str, rest: list[str], flags: Flags | None) -> Recipe:
-    """What a file says, or the model and data given by place; key=value changes that, and flags change it again."""
-    if first.endswith(".toml"):
-        values = read(Path(first))
-    else:
-        values = {"model": first} | ({"train": rest.pop(0)} if rest else {})
-    given = {} if flags is None else {name: value for name, value in vars(flags).items() if value is not None}
-    return Recipe.of(values | assignments(rest) | {name: checked(name, value, "") for name, value in given.items()})
-
-
-def _examples(texts: Sequence[str], file: str | None, stdin: bool, **options: Any) -> tuple[Iterator[Example], bool]:
-    """The texts given, or those of a file or standard input as they come; and whether somebody is typing them."""
-    from clozeline.data.readers import Example, examples
-
-    if texts:
-        if file is not None or stdin or options["text"] is not None:
-            raise InputError("Texts come as arguments or from a file, not both; --file, --text and - are for a file.")
-        return (Example(text, None, None, f"text {number}") for number, text in enumerate(texts, 1)), False
-    source = file or "-"
-    live = source == "-" and sys.stdin.isatty()
-    if live:
-        print("Type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
-    return examples(source, **options), live
-
-
-@contextmanager
-def _sink(out: Path | None) -> Iterator[TextIO]:
-    """Where results go: standard output, or a file that appears when all of it is there."""
-    if out is None:
-        yield sys.stdout
-        return
-    from clozeline.files import staged
-
-    with staged(out.parent) as stage, (stage / out.name).open("w", encoding="utf-8", newline="\n") as file:
-        yield file
 
 
 class _Say(logging.Handler):

@@ -33,7 +33,9 @@ def machine() -> dict[str, Any]:
         "device": str(device),
         "gpus": [torch.cuda.get_device_name(at) for at in range(torch.cuda.device_count())],
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
-        "cpu": [name for name, there in has.items() if there is True and name.startswith(("avx", "amx", "bf16", "sve"))],
+        "cpu": [
+            name for name, there in has.items() if there is True and name.startswith(("avx", "amx", "bf16", "sve"))
+        ],
         "precision auto": _name(compute_dtype("auto", device)),
     }
     for use, dropout in (("prediction", 0.0), ("training", DROPOUT)):
@@ -51,9 +53,9 @@ def model(name: str) -> dict[str, Any]:
     """
     folder = checkpoint.find(name)
     raw = checkpoint.read_config(folder)
-    task = checkpoint.own_head(raw)
+    task = checkpoint.own_head(raw)  # None: a head not known here
     labels = TextClassification.from_raw(raw).labels if task == "text_classification" else ()
-    loaded = checkpoint.load(folder, task, len(labels))
+    loaded = checkpoint.load(folder, task or "base", len(labels))
     config, parameters = loaded.config, dict(loaded.network.named_parameters())
     parts = {
         "tokens": "encoder.embedding.tokens.",
@@ -67,7 +69,7 @@ def model(name: str) -> dict[str, Any]:
     found = {
         "model": str(folder),
         "family": loaded.family.name,
-        "task": "none: a bare encoder" if task == "base" else task,
+        "task": {None: ", ".join(raw["architectures"]), "base": "none: a bare encoder"}.get(task, task),
         "labels": list(labels),
         "shape": f"{config.layers} layers, width {config.width}, {config.heads} heads",
         "parameters": {"all": sizes.total(), **sizes},
@@ -82,13 +84,17 @@ def model(name: str) -> dict[str, Any]:
         found |= {"longest sequence": tokenizer.max_length, "tokenizer ids": tokenizer.vocab_size}
         tokenizer.check(config.vocab_size)
         if tokenizer.pad_id != config.pad_id:
-            problems.append(f"config.json says padding is token {config.pad_id}, the tokenizer says {tokenizer.pad_id}.")
+            problems.append(
+                f"config.json says padding is token {config.pad_id}, the tokenizer says {tokenizer.pad_id}."
+            )
     except InputError as error:
         problems.append(str(error))
     if not 0 <= config.pad_id < config.vocab_size:
         problems.append(f"The padding token {config.pad_id} is not among the {config.vocab_size} embedding rows.")
     if labels and labels == tuple(f"LABEL_{at}" for at in range(len(labels))):
         problems.append("The labels have placeholder names; put the real ones in id2label of config.json.")
+    if task is None:
+        problems.append("The head is of a kind not known here, so only the encoder can be used.")
     if loaded.fresh:
         problems.append(f"The checkpoint lacks {', '.join(loaded.fresh)}; train before use.")
     return {**found, "problems": problems}

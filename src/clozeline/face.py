@@ -258,7 +258,7 @@ class Model:
     def _network(self) -> Network:
         """The network as prediction uses it, made at the first call."""
         if self._served is None:
-            self._served = bundles.for_inference(self._bundle.network, self._dtype, self._device)
+            self._served = self._bundle.network.twin(self._dtype, self._device)
         return self._served
 
     def _labelled(

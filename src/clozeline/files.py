@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -64,10 +64,11 @@ def _flush(path: Path) -> None:
 
 
 def _why(error: Exception) -> str | None:
-    """The reason in words where the file system is to blame; safetensors and torch wrap it in errors of their own."""
-    text = str(error)
-    full = f"the disk is full ({os.strerror(errno.ENOSPC)})"
+    """The reason in words where the file system is to blame, else None. safetensors and torch wrap it in errors of theirs."""
     if isinstance(error, OSError):
-        return full if error.errno == errno.ENOSPC else (error.strerror or text)
-    wrapped = "StorageFull" in text or "os error 28" in text or "file write failed" in text or "No space left" in text
-    return full if wrapped else None
+        return os.strerror(error.errno) if error.errno is not None else str(error)
+    if found := re.search(r"os error (\d+)|code: (\d+)", str(error)):
+        return os.strerror(int(found[1] or found[2]))
+    if "inline_container" in str(error) or "file write failed" in str(error):
+        return "the disk is full, or the file may not grow"
+    return None

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -17,6 +17,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from clozeline.errors import InputError, nearest
 from clozeline.train.settings import Settings
+
+Long = Literal["truncate", "head_tail", "window", "error"]
+"""`tokenizer.LongText`, which would cost the import of the tokenizers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class Recipe:
     Args:
         model: a model folder, or a hub name such as bert-base-uncased.
         train: a CSV, TSV, JSONL or Parquet file, or a hub data set (owner/name:split).
-        validation: the same, to choose the best epoch by; it is never trained on.
+        validation: data like it, to choose the best epoch by; never trained on.
         text: column of the texts; guessed where its name is a usual one.
         pair: column of the second texts, where two texts make one example.
         label: column of the labels; guessed where its name is a usual one.
@@ -48,7 +51,7 @@ class Recipe:
     label: str | None = None
     labels: tuple[str, ...] = ()
     encoding: str = "utf-8"
-    long: Literal["truncate", "head_tail", "window", "error"] = "truncate"
+    long: Long = "truncate"
     max_length: int | None = None
     class_weights: Literal["balanced"] | dict[str, float] | None = None
     out: str = "run"
@@ -72,7 +75,9 @@ class Recipe:
         """The recipe as a file that `read` takes; what is left open stands as a comment."""
         values = dataclasses.asdict(self)
         values |= values.pop("settings")
-        lines = [f"# {name} is left open" if value is None else f"{name} = {_toml(value)}" for name, value in values.items()]
+        lines = [
+            f"# {name} is left open" if value is None else f"{name} = {_toml(value)}" for name, value in values.items()
+        ]
         return "\n".join(lines) + "\n"
 
 
@@ -88,7 +93,8 @@ class Key:
 
 def _keys(kind: type[Recipe | Settings], setting: bool) -> dict[str, Key]:
     hints = get_type_hints(kind)
-    helps = dict(re.findall(r"^ {8}(\w+): (.+?)$", kind.__doc__ or "", re.MULTILINE))
+    said = re.findall(r"^ {8}(\w+): (.)(.+)$", kind.__doc__ or "", re.MULTILINE)
+    helps = {name: first.upper() + rest for name, first, rest in said}
     return {
         part.name: Key(hints[part.name], part.default, helps.get(part.name, ""), setting)
         for part in dataclasses.fields(kind)
@@ -114,6 +120,21 @@ def read(path: Path) -> dict[str, Any]:
     return {name: checked(name, value, str(path)) for name, value in found.items()}
 
 
+def resolve(first: str, rest: Sequence[str], flags: Mapping[str, Any]) -> Recipe:
+    """The recipe of a command: a file or MODEL and TRAIN, then key=value changes, then flags; what comes later wins.
+
+    Raises:
+        InputError: as `read`, `assignments` and `Recipe.of`.
+    """
+    values: dict[str, Any] = {"model": first}
+    if first.endswith(".toml"):
+        values = read(Path(first))
+    elif rest:
+        values["train"], *rest = rest
+    values |= assignments(rest)
+    return Recipe.of(values | {name: checked(name, value, "") for name, value in flags.items() if value is not None})
+
+
 def assignments(given: Iterable[str]) -> dict[str, Any]:
     """The checked values of `key=value` arguments; a value is read as TOML where that fits the key, else as a text.
 
@@ -124,7 +145,9 @@ def assignments(given: Iterable[str]) -> dict[str, Any]:
     for argument in given:
         name, equals, text = argument.partition("=")
         if not equals:
-            raise InputError(f"{argument!r} is one argument too many: after the data or a recipe come key=value changes.")
+            raise InputError(
+                f"{argument!r} is one argument too many: after the data or a recipe come key=value changes."
+            )
         try:
             values[name] = checked(name, tomllib.loads(f"value = {text}")["value"], "")
         except (tomllib.TOMLDecodeError, InputError):

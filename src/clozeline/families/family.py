@@ -106,16 +106,13 @@ class Family:
 
         encoder=False leaves the encoder's weights unset, for a checkpoint to fill: drawing them takes longer than reading.
         """
-        with torch.device("meta"):
-            body = Encoder(config)
-            network = Network(config, body, None if head is None else self.heads[head].build(config, body, classes))
-        network.to_empty(device="cpu")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for part in (body if encoder else None, network.head):
-                if part is not None:
-                    initialise(part, config.init_std)
-        return network
+            body = Encoder(config, fresh=encoder)
+            module = None if head is None else self.heads[head].build(config, body, classes)
+            if module is not None:
+                initialise(module, config.init_std)
+        return Network(config, body, module)
 
     def table(self, config: EncoderConfig, head: str | None) -> dict[str, tuple[str, ...]]:
         """Every parameter's name here, and the tensor or tensors (stacked) that hold it in a checkpoint, unprefixed."""

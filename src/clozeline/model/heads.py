@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -69,10 +71,24 @@ class MaskedLMHead(nn.Module):
 
 
 class Network(nn.Module):
-    """An encoder and the head that stands on it, or none: what a checkpoint folder holds."""
+    """An encoder and the head that stands on it, or none: what a checkpoint folder holds, in fp32."""
 
     def __init__(self, config: EncoderConfig, encoder: Encoder, head: nn.Module | None) -> None:
         super().__init__()
         self.config = config
         self.encoder = encoder
         self.head = head
+
+    def twin(self, dtype: torch.dtype, device: torch.device) -> Network:
+        """A network that computes in `dtype` on `device`: its matrices are copies in `dtype`, the rest is fp32.
+
+        Tables, norms and biases are shared with this network where it is on that device already. It is in evaluation mode.
+        """
+        here = next(self.parameters()).device == device
+        shared = {id(parameter): parameter for parameter in self.parameters()} if here else {}
+        twin = copy.deepcopy(self, shared)
+        for part in twin.modules():
+            if isinstance(part, Linear) and dtype != part.weight.dtype:
+                part.weight = nn.Parameter(part.weight.detach().to(dtype))
+        twin.encoder.compute_dtype = dtype
+        return twin.to(device).eval()

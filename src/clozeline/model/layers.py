@@ -19,7 +19,17 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Linear(nn.Linear):
+class Unset:
+    """Leaves weights as they come from memory: `encoder.initialise` or a checkpoint sets them.
+
+    torch's own initialisation would take longer than reading a checkpoint.
+    """
+
+    def reset_parameters(self) -> None:
+        """Nothing: see the class."""
+
+
+class Linear(Unset, nn.Linear):
     """y = x W^T + b in the dtype of x. Weight (out, in), bias (out,)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -27,14 +37,14 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), bias)
 
 
-class LayerNorm(nn.LayerNorm):
+class LayerNorm(Unset, nn.LayerNorm):
     """Normalise the last dimension (Ba et al. 2016), in the dtype of x with fp32 statistics."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
-class Embedding(nn.Embedding):
+class Embedding(Unset, nn.Embedding):
     """A table of rows. No row is special: padding does not exist, so no index needs a zero gradient."""
 
 

@@ -17,6 +17,9 @@ from clozeline.data.packing import Samples
 from clozeline.model.layers import Embedding
 
 
+ROWS = 4096  # decayed at a time, in fp64: a whole table in fp64 would cost more memory than training saved
+
+
 class CompactTable:
     """Stands a table of the used rows in for the full one, in place, until `restore`.
 
@@ -63,7 +66,9 @@ class CompactTable:
 
     def full_table(self) -> Tensor:
         """(V, D) the table as full training would have it now."""
-        full = (self.full.double() * self.decay).to(self.full.dtype) if self.decay != 1 else self.full.clone()
+        full = self.full.clone()
+        for rows in full.split(ROWS):
+            rows.copy_(rows.double() * self.decay)
         full[self.used] = self.table.weight.detach()
         return full
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from clozeline import checkpoint, predict
-from clozeline.bundle import Bundle, for_inference
+from clozeline.bundle import Bundle
 from clozeline.data.packing import Samples
 from clozeline.errors import InputError
 from clozeline.files import staged, write_whole
@@ -123,7 +123,7 @@ def fit(
                 losses.append(step.loss)
                 if step.ends_epoch:
                     if checks is not None:
-                        epoch = _validate(bundle, task, training, checks, float(np.mean(losses)), device)
+                        epoch = _validate(task, training, checks, float(np.mean(losses)), device)
                         epochs.append(epoch)
                         metrics.epoch(epoch)
                         alarms.epochs(epochs, tuple(task.labels))
@@ -166,15 +166,9 @@ def _stale(epochs: list[Epoch], patience: int) -> bool:
 
 
 def _validate(
-    bundle: Bundle,
-    task: TextClassification,
-    training: Training,
-    samples: Samples,
-    train_loss: float,
-    device: torch.device,
+    task: TextClassification, training: Training, samples: Samples, train_loss: float, device: torch.device
 ) -> Epoch:
-    network = for_inference(bundle.network, bundle.network.encoder.compute_dtype, device)
-    logits = predict.logits(network, task, samples, device)
+    logits = predict.logits(training.twin.eval(), task, samples, device)
     assert samples.targets is not None
     targets = torch.from_numpy(samples.targets)
     guesses = logits.argmax(-1)
@@ -238,6 +232,11 @@ def _open(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool) ->
         raise InputError(f"{out} is a file; choose a folder for the run.")
     identity = json.loads(json.dumps(identity))
     run, state = out / "run.json", out / "state.pt"
+    foreign = out.is_dir() and not run.exists() and any(not path.name.startswith(".") for path in out.iterdir())
+    if foreign:
+        raise InputError(f"{out} is not empty and holds no run; choose another folder.")
+    if resume and not run.exists():
+        log.warning("%s holds no run to go on with, so this one begins at step 0.", out)
     if overwrite:
         for name in ("run.json", "state.pt", "metrics.jsonl", "curve.png"):
             (out / name).unlink(missing_ok=True)
@@ -252,8 +251,6 @@ def _open(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool) ->
             raise InputError(
                 f"{out} cannot be resumed: {changed} changed since. Give what the run began with, or start anew."
             )
-    elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
-        raise InputError(f"{out} is not empty and holds no run; choose another folder.")
     write_whole(run, json.dumps({**identity, "finished": False}, indent=2) + "\n")
     return torch.load(state, weights_only=True) if resume and state.exists() else None
 

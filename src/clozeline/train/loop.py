@@ -62,7 +62,8 @@ class Training:
     """Iterate to train `network` in place. `state` and `load_state` let another process take the next step.
 
     Args:
-        network: fp32, in the shape that `task` needs; set to training mode for each step.
+        network: fp32, in the shape that `task` needs. Its weights are the masters: each step computes on `twin`, whose
+            matrices are in the computing precision, and adds the gradients up in fp32.
         used: token ids that the table must keep a row for while training, or None to train the whole table.
     """
 
@@ -79,9 +80,13 @@ class Training:
         assert samples.targets is not None and len(samples) > 0, "training needs labelled examples"
         self.device = device or torch.device("cpu")
         self.network, self.task, self.settings = network.to(self.device), task, settings
-        self.network.encoder.compute_dtype = compute_dtype(settings.precision, self.device)
         self.table = None if used is None else CompactTable(network.encoder.embedding.tokens, used)
         self.samples = samples if self.table is None else self.table.renumber(samples)
+        self.twin = network.twin(compute_dtype(settings.precision, self.device), self.device)
+        couples = zip(network.parameters(), self.twin.parameters(), strict=True)
+        self.couples = [(master, copy) for master, copy in couples if master is not copy]
+        for master, _ in self.couples:
+            master.grad = torch.zeros_like(master)
         self.optimizer = optim.adamw(network, settings)
         weights = task.weights(samples.targets)
         self.weights = None if weights is None else weights.to(self.device)
@@ -104,15 +109,16 @@ class Training:
         assert self.samples.targets is not None
         lengths = self.samples.lengths[chosen]
         loss = count = 0.0
-        self.network.train()
+        self.twin.train()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.settings.seed * 2**32 + self.number)
-            for part in by_tokens(lengths, self.settings.max_tokens):
+            for number, part in enumerate(by_tokens(lengths, self.settings.max_tokens)):
                 batch, owners = self.samples.take(chosen[part])
                 targets = torch.from_numpy(self.samples.targets[chosen[part]]).to(self.device)
-                logits = self.task.logits(self.network, batch.to(self.device), owners)
+                logits = self.task.logits(self.twin, batch.to(self.device), owners)
                 total, weight = self.task.loss(logits, targets, self.weights)
                 total.backward()
+                self._collect(first=number == 0)
                 loss, count = loss + total.item(), count + weight.item()
         learning_rate, norm = self._update(loss, count, chosen)
         self.number += 1
@@ -147,10 +153,30 @@ class Training:
             group["lr"] = learning_rate
         self.optimizer.grad_scale = torch.tensor(divisor, device=self.device)  # type: ignore[attr-defined]
         self.optimizer.step()
-        self.optimizer.zero_grad()
+        self._publish()
         if self.table is not None:
             self.table.stepped(learning_rate, self.settings.weight_decay)
         return learning_rate, norm
+
+    def _collect(self, first: bool) -> None:
+        """Move the gradients of half-precision matrices to their masters, in buffers that stay."""
+        for master, copy in self.couples:
+            assert copy.grad is not None and master.grad is not None
+            if first:
+                master.grad.copy_(copy.grad)
+            else:
+                master.grad.add_(copy.grad)
+            copy.grad = None
+
+    @torch.no_grad()
+    def _publish(self) -> None:
+        """Give the twin its matrices as the masters have them now, and clear the gradients that are not in buffers."""
+        for master, copy in self.couples:
+            copy.copy_(master)
+        kept = {id(master) for master, _ in self.couples}
+        for parameter in self.network.parameters():
+            if id(parameter) not in kept:
+                parameter.grad = None
 
     def state(self) -> dict[str, Any]:
         """Everything the next step needs, for `load_state` in another process with the same data and settings."""
@@ -166,13 +192,12 @@ class Training:
         if self.table is not None:
             self.table.decay = state["decay"]
         self.network.load_state_dict(state["network"])
+        self._publish()
         self.optimizer.load_state_dict(state["optimizer"])
 
     def finish(self) -> None:
-        """Give the network its full table back and leave it ready to predict, in fp32."""
+        """Give the network its full table back, and let go of the gradients."""
         if self.table is not None:
             self.table.restore()
             self.table = None
-        self.network.encoder.compute_dtype = None
         self.network.zero_grad()
-        self.network.eval()

@@ -22,7 +22,7 @@ from clozeline.data.packing import Samples
 from clozeline.model import kernels
 from clozeline.precision import compute_dtype
 from clozeline.tasks.text_classification import TextClassification
-from clozeline.train.loop import Training
+from clozeline.train.loop import Step, Training
 from clozeline.train.settings import Settings
 
 STEPS = 3
@@ -50,9 +50,7 @@ class Split:
         counts = np.bincount(samples.targets, minlength=len(task.labels)).tolist()
         cut, lengths = samples.cut, samples.lengths
         labels = dict(zip(task.labels, counts, strict=True))
-        return cls(
-            len(samples), int(lengths.sum()), int(lengths.max()), labels, int((cut > 0).sum()), int(cut.sum())
-        )
+        return cls(len(samples), int(lengths.sum()), int(lengths.max()), labels, int((cut > 0).sum()), int(cut.sum()))
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {label}" for label, count in self.labels.items())
@@ -126,9 +124,9 @@ def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: S
 
     began = time.perf_counter()
     steps = iter(training)
-    with _kept_bytes(training.network) as kept:
+    with _kept_bytes(training.network, training.twin) as kept:
         first = next(steps)
-    timed = []
+    timed: list[Step] = []
     while len(timed) < STEPS and time.perf_counter() - began < SECONDS and (step := next(steps, None)):
         timed.append(step)
     timed = timed or [first]  # which has the start-up costs in it too
@@ -152,7 +150,7 @@ def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: S
         validation=checks,
         steps=per_epoch * settings.epochs,
         steps_per_epoch=per_epoch,
-        weights=4 * parameters,
+        weights=4 * parameters + sum(copy.nbytes for _, copy in training.couples),
         gradients=4 * trained,
         optimizer=8 * trained,  # AdamW's two moments
         activations=int(sum(kept) / first.tokens * min(heaviest, max(settings.max_tokens, once.longest))),
@@ -163,9 +161,9 @@ def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: S
 
 
 @contextmanager
-def _kept_bytes(network: torch.nn.Module) -> Iterator[list[int]]:
+def _kept_bytes(*networks: torch.nn.Module) -> Iterator[list[int]]:
     """Lists the sizes of what autograd keeps for the backward pass inside the block, each storage once, no parameters."""
-    seen = {part.untyped_storage().data_ptr() for part in network.parameters()}
+    seen = {part.untyped_storage().data_ptr() for network in networks for part in network.parameters()}
     sizes: list[int] = []
 
     def pack(tensor: Tensor) -> Tensor:

@@ -18,8 +18,14 @@ class Settings:
     Defaults are Devlin et al. 2019, appendix A.3: batch 32, 2e-5, 3 epochs, 10 % warm-up, then linear decay, decay 0.01.
 
     Args:
+        epochs: passes over the training data.
+        batch_size: examples in a step.
+        learning_rate: the highest, reached after the warm-up.
         warmup: share of all steps in which the learning rate rises from 0.
+        schedule: how the learning rate falls after the warm-up: "linear" or "cosine" to 0, or "constant".
+        weight_decay: AdamW's, on matrices and tables; norms and biases have none.
         clip: largest norm of the gradient; 0 clips nothing.
+        seed: of the order of the data, dropout and fresh weights.
         precision: of the computation, over fp32 weights: "bf16", "fp32", or "auto", bf16 where the machine is fast at it.
         max_tokens: tokens in one forward pass; a batch of more is accumulated from several, exactly.
         patience: stop after so many epochs without a better validation score; None trains all epochs. The best is kept.
