@@ -1,0 +1,394 @@
+"""A run in a folder: what it leaves, what it keeps, how it goes on after being stopped, and what it warns of."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import clozeline as cl
+from clozeline.errors import InputError
+from clozeline.train.fit import Fitted
+from clozeline.train.loop import Diverged, Step, Training
+from clozeline.train.report import Alarms, Epoch, Ticker
+from clozeline.train.settings import Settings
+from helpers import PLAIN, reviews, write_csv
+
+SETTINGS = Settings(batch_size=8, learning_rate=5e-3, precision="fp32", epochs=4, save_every=3, seed=2)
+LABELS = ["negative", "positive"]
+
+
+class Killed(BaseException):
+    """Ends a run where it stands, as kill -9 would: nothing is there to catch it."""
+
+
+class Folder:
+    """Data files, and runs on them beside each other."""
+
+    def __init__(self, tiny: Path, at: Path) -> None:
+        self.tiny, self.at = tiny, at
+        self.train = write_csv(at / "train.csv", reviews(45))
+        self.check = write_csv(at / "check.csv", reviews(20, seed=1))
+
+    def fit(self, name: str, settings: Settings = SETTINGS, **changes: Any) -> tuple[cl.Model, Fitted]:
+        task = changes.pop("task", cl.TextClassification(LABELS))
+        model = cl.load(self.tiny, task, seed=1)
+        given: dict[str, Any] = {"train": self.train, "validation": self.check, **changes}
+        return model, model.fit(**given, out=self.at / name, settings=settings, quiet=True)
+
+    def metrics(self, name: str) -> list[dict[str, Any]]:
+        """Every line, without how long its step took."""
+        lines = [json.loads(line) for line in (self.at / name / "metrics.jsonl").read_text().splitlines()]
+        return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.fixture
+def folder(tiny: Path, tmp_path: Path) -> Folder:
+    return Folder(tiny, tmp_path)
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """Do something after the given step of a run, once its line is in metrics.jsonl."""
+    original = Ticker.step
+
+    def arrange(number: int, act: Callable[[], object]) -> None:
+        def step(ticker: Ticker, done: Step) -> None:
+            original(ticker, done)
+            if done.number == number:
+                act()
+
+        monkeypatch.setattr(Ticker, "step", step)
+
+    return arrange
+
+
+def kill() -> None:
+    raise Killed
+
+
+def weights(model: cl.Model) -> dict[str, torch.Tensor]:
+    return {name: value.detach() for name, value in model.network.named_parameters()}
+
+
+def same_weights(first: cl.Model, second: cl.Model) -> bool:
+    return all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())
+
+
+def test_a_run_leaves_model_metrics_curve_and_settings_and_no_state(folder: Folder) -> None:
+    _, run = folder.fit("run")
+    assert run.finished
+    assert (run.steps, run.total_steps) == (24, 24)
+    assert {path.name for path in run.out.iterdir()} == {"model", "metrics.jsonl", "curve.png", "run.json"}
+    assert {path.name for path in (run.out / "model").iterdir()} == {
+        *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md")
+    }
+    assert (run.out / "curve.png").read_bytes().startswith(b"\x89PNG")
+    lines = folder.metrics("run")
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 25))
+    assert [line["epoch"] for line in lines if "validation_loss" in line] == [1, 2, 3, 4]
+    kept = json.loads((run.out / "run.json").read_text())
+    assert kept["finished"] is True
+    assert kept["settings"]["learning_rate"] == SETTINGS.learning_rate
+
+
+def test_a_model_that_can_learn_does(folder: Folder) -> None:
+    train = write_csv(folder.at / "more.csv", reviews(200, longest=4))
+    model, run = folder.fit("run", SETTINGS.replace(epochs=5), train=train)
+    assert run.best is not None
+    assert run.best.accuracy >= 0.9
+    assert model.predict("w1 good w2")[0].label == "positive"
+    assert model.predict("w1 dull w2")[0].label == "negative"
+
+
+def test_the_best_epoch_is_kept_on_disk_and_in_memory(folder: Folder) -> None:
+    model, run = folder.fit("run", SETTINGS.replace(learning_rate=2e-2, schedule="constant", epochs=6))
+    scores = [(epoch.accuracy, -epoch.loss) for epoch in run.epochs]
+    assert run.best == run.epochs[scores.index(max(scores))]
+    assert run.best != run.epochs[-1], "this run gets worse, so that keeping the last would show"
+    report = model.evaluate(folder.check)
+    assert report.accuracy.value == pytest.approx(run.best.accuracy)
+    assert report.loss == pytest.approx(run.best.loss, abs=1e-6)
+    assert same_weights(model, cl.load(run.out / "model"))
+
+
+def test_without_validation_the_last_weights_are_kept(folder: Folder) -> None:
+    model, run = folder.fit("run", validation=None)
+    assert run.best is None
+    assert run.epochs == []
+    assert same_weights(model, cl.load(run.out / "model"))
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_fitted_model_answers_at_once_as_the_saved_one_does(folder: Folder, validated: bool) -> None:
+    model, run = folder.fit("run", validation=folder.check if validated else None)
+    saved = cl.load(run.out / "model")
+    assert model.predict(["w1 good w2", "w3"]) == saved.predict(["w1 good w2", "w3"])
+
+
+def test_patience_ends_a_run_that_gets_no_better(folder: Folder) -> None:
+    settings = SETTINGS.replace(learning_rate=2e-2, schedule="constant", epochs=50, patience=2)
+    _, run = folder.fit("run", settings)
+    assert run.best is not None
+    assert run.finished
+    assert run.epochs[-1].epoch == run.best.epoch + 2 < 50
+    assert not (run.out / "state.pt").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("step", [2, 4, 6, 17])  # before any state is saved, after one, at an epoch's end, late
+def test_a_killed_run_goes_on_to_the_very_same_losses_and_weights(
+    folder: Folder, at_step: Callable[[int, Callable[[], object]], None], step: int, precision: str
+) -> None:
+    settings = SETTINGS.replace(precision=precision)
+    straight, _ = folder.fit("straight", settings)
+    at_step(step, kill)
+    with pytest.raises(Killed):
+        folder.fit("killed", settings)
+    at_step(0, kill)
+    resumed, run = folder.fit("killed", settings, resume=True)
+    assert run.finished
+    assert folder.metrics("killed") == folder.metrics("straight")
+    assert same_weights(resumed, straight)
+
+
+def test_a_run_killed_twice_goes_on_too(folder: Folder, at_step: Callable[[int, Callable[[], object]], None]) -> None:
+    folder.fit("straight")
+    for step in (5, 14):
+        at_step(step, kill)
+        with pytest.raises(Killed):
+            folder.fit("killed", resume=step == 14)
+    at_step(0, kill)
+    folder.fit("killed", resume=True)
+    assert folder.metrics("killed") == folder.metrics("straight")
+
+
+def test_ctrl_c_ends_after_the_step_with_its_state_saved(
+    folder: Folder, at_step: Callable[[int, Callable[[], object]], None]
+) -> None:
+    folder.fit("straight")
+    before = signal.getsignal(signal.SIGINT)
+    at_step(5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    _, run = folder.fit("stopped")
+    assert not run.finished
+    assert run.steps == 5
+    assert signal.getsignal(signal.SIGINT) is before
+    at_step(0, kill)
+    folder.fit("stopped", resume=True)
+    assert folder.metrics("stopped") == folder.metrics("straight")
+
+
+def test_a_finished_run_is_not_overwritten_unless_asked(folder: Folder) -> None:
+    folder.fit("run")
+    first = folder.metrics("run")
+    with pytest.raises(InputError, match=r"holds a finished run.*--overwrite"):
+        folder.fit("run")
+    with pytest.raises(InputError, match="holds a finished run"):
+        folder.fit("run", resume=True)
+    assert folder.metrics("run") == first
+    _, run = folder.fit("run", SETTINGS.replace(epochs=1), overwrite=True)
+    assert run.steps == 6
+    assert len(folder.metrics("run")) == 7
+
+
+def test_an_unfinished_run_is_not_overwritten_unless_asked(
+    folder: Folder, at_step: Callable[[int, Callable[[], object]], None]
+) -> None:
+    at_step(5, kill)
+    with pytest.raises(Killed):
+        folder.fit("run")
+    with pytest.raises(InputError, match="holds an unfinished run; go on with it"):
+        folder.fit("run")
+    at_step(0, kill)
+    _, run = folder.fit("run", overwrite=True)
+    assert run.finished
+
+
+def test_a_folder_of_something_else_and_a_file_are_refused(folder: Folder) -> None:
+    (folder.at / "run").mkdir()
+    (folder.at / "run" / "thesis.txt").write_text("precious")
+    with pytest.raises(InputError, match="is not empty and holds no run"):
+        folder.fit("run")
+    assert [path.name for path in (folder.at / "run").iterdir()] == ["thesis.txt"]
+    with pytest.raises(InputError, match="is a file; choose a folder"):
+        folder.fit("train.csv")
+
+
+CHANGED: dict[str, tuple[str, dict[str, Any]]] = {
+    "settings": ("settings", {"settings": SETTINGS.replace(learning_rate=1e-3)}),
+    "task": ("task", {"task": cl.TextClassification(LABELS, long="head_tail")}),
+    "training texts": ("data", {"train": reviews(45, seed=9)}),
+    "validation texts": ("data", {"validation": reviews(20, seed=9)}),
+    "training labels": ("data", {"train": [(text, LABELS[at % 3 > 0]) for at, (text, _) in enumerate(reviews(45))]}),
+}
+
+
+@pytest.mark.parametrize(("named", "changes"), CHANGED.values(), ids=CHANGED)
+def test_resuming_with_something_else_is_refused_and_says_what_changed(
+    folder: Folder, at_step: Callable[[int, Callable[[], object]], None], named: str, changes: dict[str, Any]
+) -> None:
+    at_step(5, kill)
+    with pytest.raises(Killed):
+        folder.fit("run")
+    at_step(0, kill)
+    held = {path.name: path.read_bytes() for path in (folder.at / "run").iterdir()}
+    for name in ("train", "validation"):
+        if name in changes:
+            changes = {**changes, name: write_csv(folder.at / "other.csv", changes[name])}
+    with pytest.raises(InputError, match=f"cannot be resumed: {named} changed"):
+        folder.fit("run", **changes, resume=True)
+    assert {path.name: path.read_bytes() for path in (folder.at / "run").iterdir()} == held
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_and_the_last_good_model_and_state_stay(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, at_step: Callable[[int, Callable[[], object]], None]
+) -> None:
+    def poison() -> None:
+        with torch.no_grad():
+            held[0].network.encoder.embedding.norm.weight.fill_(torch.nan)
+
+    held: list[Training] = []
+    original = Training.__init__
+
+    def remember(self: Training, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        held.append(self)
+
+    monkeypatch.setattr(Training, "__init__", remember)
+    at_step(10, poison)
+    with pytest.raises(Diverged, match="Step 11: the loss is not a number"):
+        folder.fit("run")
+    out = folder.at / "run"
+    assert cl.load(out / "model").predict("w1 good")[0].score > 0.5
+    assert torch.load(out / "state.pt", weights_only=True)["training"]["number"] == 9
+    at_step(0, kill)
+    folder.fit("straight")
+    folder.fit("run", resume=True)
+    assert folder.metrics("run") == folder.metrics("straight")
+
+
+def test_a_full_disk_ends_the_run_with_the_last_state_untouched(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, at_step: Callable[[int, Callable[[], object]], None]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    at_step(4, lambda: monkeypatch.setattr(torch, "save", full))
+    with pytest.raises(InputError, match="disk is full"):
+        folder.fit("run")
+    state = torch.load(folder.at / "run" / "state.pt", weights_only=True)
+    assert state["training"]["number"] == 3
+    assert not list((folder.at / "run").glob(".writing-*"))
+
+
+# -- labels
+
+
+def test_labels_come_from_the_data_where_none_are_given(folder: Folder) -> None:
+    model, _ = folder.fit("run", task=cl.TextClassification())
+    assert model.labels == ("negative", "positive")
+    assert cl.load(folder.at / "run" / "model").labels == ("negative", "positive")
+
+
+def test_labels_that_are_numbers_are_in_the_order_of_numbers(folder: Folder) -> None:
+    rows = [(text, str(at % 11)) for at, (text, _) in enumerate(reviews(44))]
+    model, _ = folder.fit(
+        "run",
+        SETTINGS.replace(epochs=1),
+        task=cl.TextClassification(),
+        train=write_csv(folder.at / "n.csv", rows),
+        validation=None,
+    )
+    assert model.labels == tuple(str(number) for number in range(11))
+
+
+def test_training_data_of_one_label_is_refused(folder: Folder) -> None:
+    rows = [(text, "positive") for text, _ in reviews(10)]
+    with pytest.raises(InputError, match="one label only, 'positive'"):
+        folder.fit("run", train=write_csv(folder.at / "one.csv", rows))
+
+
+def test_an_unknown_label_is_refused_with_its_place_and_the_nearest(folder: Folder) -> None:
+    rows = [*reviews(4), ("w1", "positiv")]
+    with pytest.raises(InputError, match=r"one\.csv line 6: unknown label 'positiv'; did you mean 'positive'"):
+        folder.fit("run", train=write_csv(folder.at / "one.csv", rows))
+
+
+# -- alarms
+
+
+def epoch(number: int, loss: float, predicted: tuple[int, ...] = (5, 5), train_loss: float = 0.5) -> Epoch:
+    return Epoch(number, 10 * number, train_loss, loss, 0.8, predicted)
+
+
+def said(losses: list[float]) -> list[str]:
+    """What is said over a run whose validation losses are these."""
+    alarms = Alarms()
+    epochs: list[Epoch] = []
+    for number, loss in enumerate(losses, 1):
+        epochs.append(epoch(number, loss))
+        alarms.epochs(epochs, ("no", "yes"))
+    return alarms.said
+
+
+def test_a_high_learning_rate_and_no_warm_up_are_said_and_usual_settings_are_not() -> None:
+    alarms = Alarms()
+    alarms.settings(Settings(learning_rate=1e-4), pretrained=True)
+    assert alarms.said == []
+    alarms.settings(Settings(learning_rate=1.1e-4, warmup=0), pretrained=True)
+    rate, warmup = alarms.said
+    assert "0.00011 is high" in rate
+    assert "no warm-up" in warmup
+
+
+def test_texts_that_lose_tokens_are_counted() -> None:
+    alarms = Alarms()
+    alarms.data("training", np.array([0, 7, 0, 3]), "truncate", 64)
+    alarms.data("validation", np.zeros(4, np.int64), "truncate", 64)
+    (text,) = alarms.said
+    assert text.startswith("training: 2 of 4 texts are longer than 64 tokens and lose 10 tokens")
+
+
+def test_a_run_on_long_texts_says_what_it_cut_of_each_set(folder: Folder) -> None:
+    long = " ".join(PLAIN[:40] * 2)  # 80 tokens, of which 62 fit beside [CLS] and [SEP]
+    train = write_csv(folder.at / "long.csv", [*reviews(14), (long, "positive"), (long, "negative")])
+    _, run = folder.fit("run", SETTINGS.replace(epochs=1), train=train)
+    assert any("training: 2 of 16 texts are longer than 64 tokens and lose 36 tokens" in text for text in run.warnings)
+    assert not any("validation:" in text for text in run.warnings)
+    window = cl.TextClassification(LABELS, long="window")
+    _, whole = folder.fit("whole", SETTINGS.replace(epochs=1), train=train, task=window)
+    assert not any("tokens" in text for text in whole.warnings)
+
+
+def test_one_label_for_every_text_is_said_with_the_label() -> None:
+    alarms = Alarms()
+    alarms.epochs([epoch(1, 0.7, (9, 1))], ("no", "yes"))
+    assert alarms.said == []
+    alarms.epochs([epoch(1, 0.7, (9, 1)), epoch(2, 0.6, (0, 10))], ("no", "yes"))
+    (text,) = alarms.said
+    assert "Epoch 2: the model predicts 'yes' for every validation text" in text
+
+
+@pytest.mark.parametrize(
+    ("losses", "alarms"),
+    [([0.7, 0.6, 0.5], 0), ([0.5, 0.6], 1), ([0.7, 0.5, 0.6], 1), ([0.5, 0.6, 0.7, 0.8], 1), ([0.5, 0.7, 0.6], 1)],
+    ids=str,
+)
+def test_a_rising_validation_loss_is_said_once(losses: list[float], alarms: int) -> None:
+    assert len(said(losses)) == alarms
+
+
+def test_the_alarm_of_a_rising_loss_reaches_the_run_in_words(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "clozeline"):
+        _, run = folder.fit("run", SETTINGS.replace(learning_rate=2e-2, schedule="constant", epochs=6))
+    logged = [record.getMessage() for record in caplog.records]
+    assert any("Validation loss has been rising since epoch" in text for text in logged)
+    assert all(text in logged for text in run.warnings), "what the run reports is what it logged"
