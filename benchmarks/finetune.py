@@ -8,7 +8,7 @@ cannot stand for an epoch by chance: lengths differ too much, and length groupin
 contender's own planner plans a whole epoch, the planned batches are sorted by what they cost (tokens, padding included),
 and the most average one of each of `--steps` equal shares is timed, in random order. Examples a second are then those of an
 epoch; the tokens an example that the table shows must be the same for all. Texts are tokenised before the timed region, and
-every batch is trained on once before it: an epoch repeats its shapes, and half-precision CPU kernels are compiled for a shape.
+every batch is trained on once before: an epoch repeats its shapes, and half-precision CPU kernels are compiled for a shape.
 
     clozeline        as it comes: length grouping, bf16 over fp32 weights where the machine has it, compact token table
     clozeline-fp32   the same in fp32

@@ -347,7 +347,8 @@ def test_a_bare_encoder_saved_without_its_pooler_loads_without_one(tiny: Path, t
     assert loaded.fresh == []
 
 
-def test_a_new_head_starts_fresh_and_a_warning_says_so(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_new_head_starts_fresh_and_is_named(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="clozeline")
     loaded = bundle.load(tiny, cl.MaskedLM())
     assert loaded.fresh
     assert all(name.startswith("head.") for name in loaded.fresh)

@@ -145,7 +145,7 @@ class Layout:
     def max(self, x_TD: Tensor) -> Tensor:
         """The largest value over the tokens of each sequence, (S, D)."""
         empty = torch.full((len(self.lengths), x_TD.shape[1]), -torch.inf, dtype=x_TD.dtype, device=x_TD.device)
-        return empty.index_reduce(0, self.owners, x_TD, "amax")
+        return empty.scatter_reduce(0, self.owners[:, None].expand_as(x_TD), x_TD, "amax")
 
     def split(self, x_TD: Tensor) -> tuple[Tensor, ...]:
         """One (L, D) view for each sequence."""
@@ -185,14 +185,15 @@ class Packed:
             kinds = torch.from_numpy(np.concatenate(segments).astype(np.int64))
         return cls(ids, Layout.of([len(sequence) for sequence in sequences]), kinds)
 
-    def filled(self, missing: int) -> Packed:
-        """The same batch with one more sequence, of `missing` tokens, whose content does not matter.
+    def filled(self, missing: int, longest: int) -> Packed:
+        """The same batch with `missing` more tokens in sequences of their own, of at most `longest`, whatever they say.
 
         Sequences cannot see each other, so this changes no result; callers keep the first T rows.
         """
         if not missing:
             return self
-        layout = Layout.of((*self.layout.lengths, missing), self.ids.device)
+        whole, rest = divmod(missing, longest)
+        layout = Layout.of((*self.layout.lengths, *[longest] * whole, *[rest] * (rest > 0)), self.ids.device)
         segments = None if self.segments is None else F.pad(self.segments, (0, missing))
         return Packed(torch.cat([self.ids, self.ids[:1].expand(missing)]), layout, segments)
 

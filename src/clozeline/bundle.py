@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from clozeline import checkpoint
 from clozeline.config import EncoderConfig
 from clozeline.errors import InputError
@@ -83,7 +82,8 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
     tokenizer = Tokenizer.load(folder, loaded.config.max_length)
     tokenizer.check(loaded.config.vocab_size)
     if loaded.fresh:
-        log.info("%s: newly initialised, train before use: %s", name, ", ".join(loaded.fresh))
+        say = log.warning if own == "text_classification" else log.info  # a trained head that is given up
+        say("%s: newly initialised, train before use: %s", name, ", ".join(loaded.fresh))
     if own is None:
         log.warning("%s is a %s, a head not known here; it was left out.", name, ", ".join(raw["architectures"]))
     elif loaded.unused:

@@ -105,7 +105,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(raw, dict) or "model_type" not in raw:
+    if not isinstance(raw, dict) or not isinstance(raw.get("model_type"), str):
         raise InputError(f"{path} has no 'model_type', so the family of the model is unknown.")
     return raw
 
@@ -123,7 +123,13 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         )
     files = [folder / name]
     if name.endswith(".index.json"):
-        files = [folder / shard for shard in sorted(set(json.loads(files[0].read_text())["weight_map"].values()))]
+        try:
+            shards = set(json.loads(files[0].read_text(encoding="utf-8"))["weight_map"].values())
+            files = [folder / shard for shard in sorted(shards)]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{files[0]} is damaged: it must be JSON with a 'weight_map' of tensors to files."
+            ) from error
     tensors: dict[str, Tensor] = {}
     for path in files:
         if not path.is_file():
@@ -176,7 +182,8 @@ def load(folder: Path, head: str | None, classes: int = 0, *, reset: str | None 
 def own_head(raw: Mapping[str, Any]) -> str | None:
     """The kind of head that a parsed `config.json` says the checkpoint has; None where it is one not known here."""
     family = by_name(raw["model_type"])
-    kinds = [family.head_of(name) for name in raw.get("architectures") or []]
+    named = raw.get("architectures") or []
+    kinds = [family.head_of(name) for name in ([named] if isinstance(named, str) else named)]
     return next((kind for kind in kinds if kind is not None), None) if kinds else "base"
 
 
@@ -193,6 +200,8 @@ def _plain_names(tensors: dict[str, Tensor], family: Family) -> dict[str, Tensor
     for name, tensor in tensors.items():
         short = name.removeprefix(family.prefix)
         short = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", short))
+        if short in plain:
+            raise InputError(f"The checkpoint holds {short!r} twice, as {name!r} too; one of them must go.")
         if short not in family.ignored:
             plain[short] = tensor
     return plain

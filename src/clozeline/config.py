@@ -41,15 +41,19 @@ class EncoderConfig:
     pad_id: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "width", "layers", "heads", "ffn_width", "max_length"):
+        for name in ("vocab_size", "width", "layers", "heads", "ffn_width", "max_length", "segments"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+        for name in ("norm_eps", "init_std", "dropout", "attention_dropout"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise InputError(f"{name} is {value!r}; it must be a number.")
         if self.width % self.heads:
             raise InputError(f"width {self.width} does not divide into {self.heads} heads; choose a multiple of it.")
         for name in ("dropout", "attention_dropout", "head_dropout"):
             rate = getattr(self, name)
-            if rate is not None and not 0 <= rate < 1:
+            if rate is not None and not (isinstance(rate, int | float) and 0 <= rate < 1):
                 raise InputError(f"{name} is {rate!r}; it must be at least 0 and below 1.")
         if self.activation not in ACTIVATIONS:
             raise InputError(f"activation {self.activation!r} is not known: {nearest(self.activation, ACTIVATIONS)}")

@@ -7,7 +7,6 @@ model.predict(["Great movie, if you enjoy watching paint dry for two hours."])
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -169,7 +168,11 @@ class Model:
             InputError: the model is no trained classifier, or a text is not text.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        others: Iterable[str | None] = itertools.repeat(None, len(texts)) if pairs is None else list(pairs)
+        others: list[str | None] = (
+            [None] * len(texts) if pairs is None else [pairs] if isinstance(pairs, str) else [*pairs]
+        )
+        if len(others) != len(texts):
+            raise InputError(f"There are {len(texts)} texts but {len(others)} pairs; give each text its pair.")
         rows = zip(texts, others, strict=True)
         return list(
             self.predict_stream(Example(text, pair, None, f"texts[{at}]") for at, (text, pair) in enumerate(rows))

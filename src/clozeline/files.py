@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -64,11 +65,14 @@ def _flush(path: Path) -> None:
 
 
 def _why(error: Exception) -> str | None:
-    """The reason in words where the file system is to blame, else None. safetensors and torch wrap it in errors of theirs."""
-    if isinstance(error, OSError):
-        return os.strerror(error.errno) if error.errno is not None else str(error)
+    """The reason in words where the file system is to blame, else None; safetensors and torch wrap it in their own errors."""
+    number = error.errno if isinstance(error, OSError) else None
     if found := re.search(r"os error (\d+)|code: (\d+)", str(error)):
-        return os.strerror(int(found[1] or found[2]))
+        number = int(found[1] or found[2])
+    if number == errno.ENOSPC:
+        return f"the disk is full ({os.strerror(number)})"
+    if number is not None:
+        return os.strerror(number)
     if "inline_container" in str(error) or "file write failed" in str(error):
         return "the disk is full, or the file may not grow"
-    return None
+    return str(error) if isinstance(error, OSError) else None

@@ -83,7 +83,7 @@ def pooling(network: Network, pool: str) -> Callable[[Tensor, Layout], Tensor]:
     ways = {"mean": lambda x, layout: layout.mean(x), "cls": lambda x, layout: layout.first(x)}
     ways |= {"max": lambda x, layout: layout.max(x)}
     if pool not in ways:
-        raise InputError(f"pool is {pool!r}: {nearest(pool, POOLS)}")
+        raise InputError(f"pool is {pool!r}: {nearest(str(pool), POOLS)}")
     return ways[pool]
 
 

@@ -81,7 +81,7 @@ class Family:
         for ours, theirs, default in self.fields:
             value = raw.get(theirs, default)
             if ours == "activation":
-                if value not in ACTIVATION_NAMES:
+                if not isinstance(value, str) or value not in ACTIVATION_NAMES:
                     raise InputError(
                         f"config.json asks for {theirs} = {value!r}; known: {', '.join(ACTIVATION_NAMES)}."
                     )
@@ -132,4 +132,6 @@ class Family:
 
     def head_of(self, architecture: str) -> str | None:
         """The kind of head an architecture name in `config.json` stands for, or None."""
-        return next((kind for kind, head in self.heads.items() if architecture in (head.architecture, *head.also)), None)
+        return next(
+            (kind for kind, head in self.heads.items() if architecture in (head.architecture, *head.also)), None
+        )

@@ -71,7 +71,7 @@ class DropoutAttention(torch.autograd.Function):
         ctx.scale, ctx.rate, ctx.seed = scale, rate, fresh_seed()
         ctx.mask = None if mask is None else mask.expand(*shape[:3], shape[2]).flatten(0, 1)
         dtype = q.dtype
-        q, k, v = (x.flatten(0, 1).float() for x in (q, k, v))
+        q, k, v = (x.flatten(0, 1).to(torch.promote_types(dtype, torch.float32)) for x in (q, k, v))
         out = torch.empty_like(q)
         for piece in DropoutAttention._pieces(*q.shape[:2]):
             weights, keep = DropoutAttention._weights(ctx, piece, q, k)
@@ -81,8 +81,8 @@ class DropoutAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        shape, dtype, grad = grads[0].shape, grads[0].dtype, grads[0].flatten(0, 1).float()
         q, k, v = ctx.saved_tensors
+        shape, dtype, grad = grads[0].shape, grads[0].dtype, grads[0].flatten(0, 1).to(q.dtype)
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
         for piece in DropoutAttention._pieces(*q.shape[:2]):
             weights, keep = DropoutAttention._weights(ctx, piece, q, k)

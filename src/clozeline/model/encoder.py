@@ -14,6 +14,7 @@ from clozeline.model.dropout import Dropout
 from clozeline.model.layers import Embedding, FeedForward, LayerNorm, Linear
 from clozeline.model.positions import Learned, Positions
 
+
 class TokenEmbedding(nn.Module):
     """Token, position and segment rows, summed and normalised: batch -> (T, D) in `compute_dtype`."""
 
@@ -78,7 +79,7 @@ class Encoder(nn.Module):
         """The embedding output and then each layer's output: layers + 1 tensors of (T, D), the last being `forward`'s."""
         tokens = batch.layout.tokens
         if batch.ids.device.type == "cpu" and self.compute_dtype == torch.bfloat16:
-            batch = batch.filled(_filler(tokens))
+            batch = batch.filled(_filler(tokens), self.config.max_length)
         x_TD = self.embedding(batch)
         yield x_TD[:tokens]
         for layer in self.layers:
@@ -104,7 +105,7 @@ def _filler(tokens: int) -> int:
     """How many tokens bring a batch to one of few sizes: multiples of 32, or of a sixteenth of the next power of two.
 
     oneDNN compiles a kernel for each new shape: a (T, 384) x (384, 1536) product took 3.0 ms for a new T and 0.43 ms for
-    one seen before. At most a sixteenth of the tokens is added, by one more sequence, which no other can see.
+    one seen before. At most an eighth of the tokens is added, in sequences that no other can see.
     """
     return -tokens % max(32, 2 ** (tokens.bit_length() - 4))
 

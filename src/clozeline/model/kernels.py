@@ -99,7 +99,7 @@ def eager_weights(
         q, k, v = (x.transpose(0, 1) for x in (q, k, v))
         raw = q @ k.transpose(1, 2) * scores.scale
         if scores.bias is not None:
-            raw = raw + scores.bias(q[None], k[None])[0]
+            raw = (raw[None] + scores.bias(q[None], k[None]))[0]
         if scores.window is not None:
             raw = raw.masked_fill(~_near(q.shape[1], scores.window, q.device), -torch.inf)
         weights = torch.softmax(raw, -1)

@@ -54,6 +54,8 @@ class MaskedLM:
         Raises:
             InputError: the vocabulary has no mask token, or the text has none of them or more tokens than the model reads.
         """
+        if top < 1:
+            raise InputError(f"top is {top}; ask for at least 1 word.")
         if tokenizer.mask_id is None:
             raise InputError("The tokenizer has no mask token, so there is nothing to fill.")
         ids = tokenizer.encode([text], long="error")[0].sequences[0].ids

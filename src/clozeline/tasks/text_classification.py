@@ -84,7 +84,9 @@ class TextClassification:
         if (kind := raw.get("problem_type")) not in (None, "single_label_classification"):
             raise InputError(f"config.json asks for problem_type = {kind!r}; single_label_classification is supported.")
         names = raw.get("id2label") or {str(at): f"LABEL_{at}" for at in range(raw.get("num_labels", 2))}
-        return cls(labels=[names[key] for key in sorted(names, key=int)])
+        if not isinstance(names, dict) or sorted(names) != sorted(str(at) for at in range(len(names))):
+            raise InputError("config.json: id2label must give each output from 0 on a name.")
+        return cls(labels=[names[str(at)] for at in range(len(names))])
 
     def raw(self) -> dict[str, Any]:
         """What `config.json` keeps of the task."""

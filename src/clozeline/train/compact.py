@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from clozeline.data.packing import Samples
 from clozeline.model.layers import Embedding
 
-
 ROWS = 4096  # decayed at a time, in fp64: a whole table in fp64 would cost more memory than training saved
 
 

@@ -143,6 +143,7 @@ def fit(
     finished = stopped or training.number == training.total
     if not finished:
         return outcome(False)
+    bundle.fresh = []
     if best is None:
         bundle.save(out / "model", None if card is None else card(outcome(True)))
     else:

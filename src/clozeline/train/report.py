@@ -121,6 +121,7 @@ class Alarms:
     """Says once what is likely wrong, and what to do about it."""
 
     said: list[str] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
 
     def settings(self, settings: Settings, pretrained: bool) -> None:
         if pretrained and settings.learning_rate > 1e-4:
@@ -167,8 +168,9 @@ class Alarms:
         self._say(text)
 
     def _say(self, text: str, key: str | None = None) -> None:
-        if (key or text) not in self.said:
-            self.said.append(key or text)
+        if (key or text) not in self.keys:
+            self.keys.add(key or text)
+            self.said.append(text)
             log.warning(text)
 
 
