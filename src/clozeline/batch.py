@@ -18,11 +18,12 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 SMALL_BLOCK = 256
 """Tokens below which a block takes in sequences of other lengths; measured on a CPU, where a call costs about this much."""
+SPARED = 4
+"""Blocks that a plan may have more than the fewest, where that spares it the gathering of tokens into another order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,9 @@ class Layout:
         lengths = np.asarray(self.lengths)
         order = np.argsort(lengths, kind="stable")
         runs = np.split(order, 1 + _breaks(lengths[order]))
+        as_they_lie = np.split(np.arange(len(lengths)), 1 + np.flatnonzero(np.diff(lengths)))
+        if len(as_they_lie) <= len(runs) + SPARED:
+            runs, order = as_they_lie, np.arange(len(lengths))
         longest = [int(lengths[run[-1]]) for run in runs]
         ragged = [bool(lengths[run[0]] < length) for run, length in zip(runs, longest, strict=True)]
         device = self.offsets.device
@@ -184,18 +188,6 @@ class Packed:
         if segments is not None and any(kind.any() for kind in segments):
             kinds = torch.from_numpy(np.concatenate(segments).astype(np.int64))
         return cls(ids, Layout.of([len(sequence) for sequence in sequences]), kinds)
-
-    def filled(self, missing: int, longest: int) -> Packed:
-        """The same batch with `missing` more tokens in sequences of their own, of at most `longest`, whatever they say.
-
-        Sequences cannot see each other, so this changes no result; callers keep the first T rows.
-        """
-        if not missing:
-            return self
-        whole, rest = divmod(missing, longest)
-        layout = Layout.of((*self.layout.lengths, *[longest] * whole, *[rest] * (rest > 0)), self.ids.device)
-        segments = None if self.segments is None else F.pad(self.segments, (0, missing))
-        return Packed(torch.cat([self.ids, self.ids[:1].expand(missing)]), layout, segments)
 
     def to(self, device: torch.device | str) -> Packed:
         """The same batch with its tensors on `device`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clozeline.batch import Layout
@@ -56,7 +57,8 @@ class Attention(nn.Module):
 
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
         (positions,) = self.positions
-        q_TNH, k_TNH, v_TNH = self.qkv(x_TD).view(x_TD.shape[0], 3, self.heads, -1).unbind(1)
+        rows, tokens = x_TD.shape[0], layout.tokens  # more rows than tokens where the encoder added spare ones
+        q_TNH, k_TNH, v_TNH = self.qkv(x_TD)[:tokens].view(tokens, 3, self.heads, -1).unbind(1)
         q_TNH, k_TNH = positions.turn(q_TNH, k_TNH, layout)
         y_TNH = attend(
             q_TNH,
@@ -67,4 +69,4 @@ class Attention(nn.Module):
             dropout=self.dropout if self.training else 0.0,
             kernel=self.kernel,
         )
-        return self.out(y_TNH.reshape(x_TD.shape))
+        return self.out(F.pad(y_TNH.reshape(tokens, -1), (0, 0, 0, rows - tokens)))

@@ -80,9 +80,9 @@ class Network(nn.Module):
         self.head = head
 
     def twin(self, dtype: torch.dtype, device: torch.device) -> Network:
-        """A network that computes in `dtype` on `device`: its matrices are copies in `dtype`, the rest is fp32.
+        """A network that computes in `dtype` on `device`: its linear maps are copies in `dtype`, the rest is fp32.
 
-        Tables, norms and biases are shared with this network where it is on that device already. It is in evaluation mode.
+        Tables and norms are shared with this network where it is on that device already. It is in evaluation mode.
         """
         here = next(self.parameters()).device == device
         shared = {id(parameter): parameter for parameter in self.parameters()} if here else {}
@@ -90,5 +90,6 @@ class Network(nn.Module):
         for part in twin.modules():
             if isinstance(part, Linear) and dtype != part.weight.dtype:
                 part.weight = nn.Parameter(part.weight.detach().to(dtype))
+                part.bias = None if part.bias is None else nn.Parameter(part.bias.detach().to(dtype))
         twin.encoder.compute_dtype = dtype
         return twin.to(device).eval()

@@ -41,7 +41,10 @@ class LayerNorm(Unset, nn.LayerNorm):
     """Normalise the last dimension (Ba et al. 2016), in the dtype of x with fp32 statistics."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+        weight, bias = self.weight, self.bias
+        if x.device.type != "cpu":  # which takes fp32 weights beside half-precision values as they are
+            weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
 class Embedding(Unset, nn.Embedding):
