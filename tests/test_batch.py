@@ -94,9 +94,19 @@ def test_equal_lengths_share_one_block_that_needs_no_gathering() -> None:
 
 
 def test_a_few_sequences_of_nearly_one_length_share_a_block() -> None:
-    (block,) = Layout.of([10, 9, 10]).plan.blocks
+    (block,) = Layout.of([10, 9] * 5).plan.blocks
     assert block.keep is not None
-    assert block.keep.sum(1).tolist() == [9, 10, 10]
+    assert block.keep.sum(1).tolist() == [9] * 5 + [10] * 5
+
+
+def test_a_few_more_blocks_spare_the_gathering() -> None:
+    plan = Layout.of([10, 9, 10]).plan
+    assert [(block.count, block.longest, block.keep) for block in plan.blocks] == [
+        (1, 10, None),
+        (1, 9, None),
+        (1, 10, None),
+    ]
+    assert plan.gather is None
 
 
 def test_runs_of_equal_lengths_in_order_need_no_gathering() -> None:

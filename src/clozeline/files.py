@@ -65,7 +65,7 @@ def _flush(path: Path) -> None:
 
 
 def _why(error: Exception) -> str | None:
-    """The reason in words where the file system is to blame, else None; safetensors and torch wrap it in their own errors."""
+    """The reason in words where the file system is to blame, else None; safetensors and torch wrap it in errors."""
     number = error.errno if isinstance(error, OSError) else None
     if found := re.search(r"os error (\d+)|code: (\d+)", str(error)):
         number = int(found[1] or found[2])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
+import shutil
+import sys
 from collections import defaultdict
 from functools import partial
 from importlib import resources
@@ -61,9 +63,20 @@ def run(out: Path) -> None:
     folder = out / "model"
     own = ["your.csv", "--text", "review", "--label", "sentiment", "--out", "my-model"]
     say(f"\nThe model is in {folder}, a folder that transformers loads too. What to type next:")
-    say(shlex.join(["clozeline", "predict", str(folder), "Your own sentence."]))
-    say(shlex.join(["clozeline", "evaluate", str(folder), test]))
-    say(shlex.join(["clozeline", "finetune", str(encoder), *own]))
+    command = _command()
+    say(shlex.join([command, "predict", str(folder), "Your own sentence."]))
+    say(shlex.join([command, "evaluate", str(folder), test]))
+    say(shlex.join([command, "finetune", str(encoder), *own]))
+    say("480 texts are few, and six in ten are hard on purpose: negation, contrast, sarcasm, comparison.")
+
+
+def _command() -> str:
+    """How to type this very program: by its name where the shell finds it, else by its place."""
+    here = Path(sys.executable).parent / "clozeline"
+    found = shutil.which("clozeline")
+    if not here.exists() or (found is not None and Path(found).resolve() == here.resolve()):
+        return "clozeline"
+    return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else str(here)
 
 
 def _encoder() -> Path:

@@ -55,19 +55,18 @@ def blocks(q_TNH: Tensor, k_TNH: Tensor, v_TNH: Tensor, layout: Layout, scores: 
     plan = layout.plan
     if plan.gather is not None:
         q_TNH, k_TNH, v_TNH = (x[plan.gather] for x in (q_TNH, k_TNH, v_TNH))
-    outs, at = [], 0
-    for block in plan.blocks:
-        rows = slice(at, at + block.count * block.longest)
-        shape = (block.count, block.longest, *q_TNH.shape[1:])
-        q, k, v = (x[rows].view(shape).transpose(1, 2) for x in (q_TNH, k_TNH, v_TNH))
+    sizes = [block.count * block.longest for block in plan.blocks]
+    outs = []
+    # split and not slices: its gradient is one concatenation, theirs a sum of tables that are mostly zeros
+    for block, *parts in zip(plan.blocks, *(x.split(sizes) for x in (q_TNH, k_TNH, v_TNH)), strict=True):
+        q, k, v = (x.view(block.count, block.longest, *x.shape[1:]).transpose(1, 2) for x in parts)
         mask = _mask(block, q, k, scores)
         constant = mask is None or not mask.requires_grad
         if q.device.type == "cpu" and constant and (scores.dropout or block.longest < SHORT):
             out = BlockAttention.apply(q, k, v, mask, scores.scale, scores.dropout)  # type: ignore[no-untyped-call]
         else:
             out = F.scaled_dot_product_attention(q, k, v, mask, scores.dropout, scale=scores.scale)
-        outs.append(out.transpose(1, 2).reshape(-1, *q_TNH.shape[1:]))
-        at = rows.stop
+        outs.append(out.transpose(1, 2).flatten(0, 1))
     out_TNH = outs[0] if len(outs) == 1 else torch.cat(outs)
     return out_TNH if plan.restore is None else out_TNH[plan.restore]
 

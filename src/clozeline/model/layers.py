@@ -41,7 +41,8 @@ class LayerNorm(Unset, nn.LayerNorm):
     """Normalise the last dimension (Ba et al. 2016), in the dtype of x with fp32 statistics."""
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight, self.bias
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
         if x.device.type != "cpu":  # which takes fp32 weights beside half-precision values as they are
             weight, bias = weight.to(x.dtype), bias.to(x.dtype)
         return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
