@@ -282,7 +282,9 @@ def test_quickstart_ends_with_commands_that_work(
 
     monkeypatch.setattr(quickstart, "_encoder", lambda: tiny)
     monkeypatch.setattr(quickstart, "SETTINGS", quickstart.SETTINGS.replace(epochs=1))
+    monkeypatch.setattr(quickstart, "_command", lambda: "clozeline")
     out = tmp_path / "quick start"
+    monkeypatch.setattr(quickstart, "OUT", out)
     for _ in range(2):  # it may be run again
         done = run("quickstart", "--out", out)
         assert done.code == 0

@@ -180,9 +180,7 @@ ASKED: dict[str, Callable[[cl.Model, Path], object]] = {
 @pytest.mark.parametrize("verb", ASKED)
 def test_a_bare_encoder_refuses_with_advice(tiny: Path, tmp_path: Path, verb: str) -> None:
     data = write_csv(tmp_path / "data.csv", reviews(4))
-    with pytest.raises(
-        InputError, match=rf"a bare encoder, which cannot {verb}\. Load it with task=clozeline\.TextClass"
-    ):
+    with pytest.raises(InputError, match=rf"a bare encoder and cannot {verb}: it has no trained classifier"):
         ASKED[verb](cl.load(tiny), data)
 
 
@@ -194,7 +192,7 @@ def test_an_untrained_classifier_refuses_to_answer(tiny: Path, tmp_path: Path, v
 
 
 def test_a_masked_language_model_refuses_to_classify(masked: cl.Model) -> None:
-    with pytest.raises(InputError, match="a MaskedLM model, which cannot predict"):
+    with pytest.raises(InputError, match="a MaskedLM model and cannot predict"):
         masked.predict("w1")
 
 
@@ -293,7 +291,7 @@ def test_unknown_pools_and_layers_are_refused(model: cl.Model, tiny: Path) -> No
 
 
 def test_a_model_without_a_pooler_says_so(masked: cl.Model) -> None:
-    with pytest.raises(InputError, match="pool='pooler' needs a model that was saved with its pooler"):
+    with pytest.raises(InputError, match="pool='pooler' needs a bare encoder or a classifier with its pooler"):
         masked.embed("w1", pool="pooler")
 
 
@@ -352,3 +350,22 @@ def test_a_model_without_a_trained_masked_head_is_refused(tiny: Path, model: cl.
 def test_labels_and_weights_that_cannot_be_are_named(given: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         cl.TextClassification(**given)
+
+
+def test_the_policy_for_long_texts_is_saved_with_the_model(trained: Path, tmp_path: Path) -> None:
+    model = cl.load(trained, long="window")
+    model.save(tmp_path / "saved")
+    task = cl.load(tmp_path / "saved").task
+    assert isinstance(task, cl.TextClassification)
+    assert task.long == "window"
+
+
+def test_some_pairs_that_are_none_are_refused(trained: Path) -> None:
+    with pytest.raises(InputError, match="Some pairs are None"):
+        cl.load(trained).predict(["a", "b"], pairs=[None, "c"])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(("name", "value"), [("epochs", 1.5), ("batch_size", "3"), ("learning_rate", "1e-5")])
+def test_a_setting_of_another_kind_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"{name} is"):
+        cl.Settings().replace(**{name: value})

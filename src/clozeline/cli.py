@@ -34,6 +34,9 @@ Precision = Annotated[
 ]
 Device = Annotated[str | None, Parameter(help="Such as cpu or cuda:1; without, the first GPU or the CPU.")]
 Long = Annotated[recipes.Long, Parameter(help=KEYS["long"].help)]
+OwnLong = Annotated[
+    recipes.Long | None, Parameter(help="What happens to a text longer than the model; without, as it was trained.")
+]
 File = Annotated[str | None, Parameter(allow_leading_hyphen=True, help="Read the texts from this file.")]
 Stdin = Annotated[bool, Parameter(name="-", negative=(), show_default=False, help="Read them from standard input.")]
 Text = Annotated[str | None, Parameter(help=KEYS["text"].help)]
@@ -153,7 +156,7 @@ def predict(
     pair: Pair = None,
     format: Format = None,
     encoding: Encoding = "utf-8",
-    long: Long = "truncate",
+    long: OwnLong = None,
     window: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     precision: Precision = "fp32",
     device: Device = None,
@@ -168,7 +171,7 @@ def predict(
     """
     from clozeline import streams
 
-    loaded = clozeline.load(model, clozeline.TextClassification(long=long), precision=precision, device=device)
+    loaded = clozeline.load(model, precision=precision, device=device, long=long)
     examples, live = streams.texts(texts, file, stdin, text=text, pair=pair, format=format, encoding=encoding)
     ahead, behind = tee(examples)
     cut = lost = 0
@@ -196,7 +199,7 @@ def evaluate(
     pair: Pair = None,
     label: Annotated[str | None, Parameter(help=KEYS["label"].help)] = None,
     encoding: Encoding = "utf-8",
-    long: Long = "truncate",
+    long: OwnLong = None,
     precision: Precision = "fp32",
     device: Device = None,
     as_json: Json = False,
@@ -206,7 +209,7 @@ def evaluate(
     Args:
         data: A CSV, TSV, JSONL or Parquet file, or a hub data set (owner/name:split).
     """
-    loaded = clozeline.load(model, clozeline.TextClassification(long=long), precision=precision, device=device)
+    loaded = clozeline.load(model, precision=precision, device=device, long=long)
     report = loaded.evaluate(data, text=text, pair=pair, label=label, encoding=encoding)
     print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else report)
 

@@ -38,7 +38,7 @@ class EncoderConfig:
     attention_dropout: float = 0.1
     head_dropout: float | None = None  # None: a task head drops as much as the encoder does
     init_std: float = 0.02
-    pad_id: int = 0
+    pad_id: int | None = 0
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "width", "layers", "heads", "ffn_width", "max_length", "segments"):

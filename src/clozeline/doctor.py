@@ -89,7 +89,7 @@ def model(name: str) -> dict[str, Any]:
             )
     except InputError as error:
         problems.append(str(error))
-    if not 0 <= config.pad_id < config.vocab_size:
+    if config.pad_id is None or not 0 <= config.pad_id < config.vocab_size:
         problems.append(f"The padding token {config.pad_id} is not among the {config.vocab_size} embedding rows.")
     if labels and labels == tuple(f"LABEL_{at}" for at in range(len(labels))):
         problems.append("The labels have placeholder names; put the real ones in id2label of config.json.")

@@ -7,6 +7,7 @@ model.predict(["Great movie, if you enjoy watching paint dry for two hours."])
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ def load(
     precision: Precision = "fp32",
     device: str | None = None,
     revision: str | None = None,
+    long: LongText | None = None,
     seed: int = 0,
 ) -> Model:
     """Load a model folder or a hub model.
@@ -52,12 +54,16 @@ def load(
         precision: of prediction: "fp32", "bf16", or "auto", bf16 where the machine is fast at it.
         device: such as "cpu" or "cuda:1"; None is the first GPU, or the CPU.
         revision: of a hub model: a branch, tag or commit.
+        long: what happens to texts longer than the model, instead of what the classifier was trained with.
         seed: of the fresh weights of a new head.
 
     Raises:
         InputError: the model cannot be found, is damaged, is not supported, or does not fit its tokenizer.
     """
-    return Model(bundles.load(name, task, revision=revision, seed=seed), precision, pick_device(device), seed)
+    bundle = bundles.load(name, task, revision=revision, seed=seed)
+    if long is not None and isinstance(bundle.task, TextClassification):
+        bundle.task = dataclasses.replace(bundle.task, long=long)
+    return Model(bundle, precision, pick_device(device), seed)
 
 
 class Model:
@@ -171,6 +177,8 @@ class Model:
         others: list[str | None] = (
             [None] * len(texts) if pairs is None else [pairs] if isinstance(pairs, str) else [*pairs]
         )
+        if None in others and any(other is not None for other in others):
+            raise InputError("Some pairs are None; give each text its pair, or none of them.")
         if len(others) != len(texts):
             raise InputError(f"There are {len(texts)} texts but {len(others)} pairs; give each text its pair.")
         rows = zip(texts, others, strict=True)
@@ -283,8 +291,8 @@ class Model:
         if not isinstance(self.task, TextClassification):
             what = "a bare encoder" if self.task is None else f"a {type(self.task).__name__} model"
             raise InputError(
-                f"{self._bundle.name} was loaded as {what}, which cannot {verb}. "
-                "Load it with task=clozeline.TextClassification(labels=[...])."
+                f"{self._bundle.name} is {what} and cannot {verb}: it has no trained classifier. Fine-tune it first; "
+                "in Python, load it with task=clozeline.TextClassification(labels=[...]) and fit."
             )
         if verb != "fit" and "head.classifier.weight" in self._bundle.fresh:
             raise InputError(

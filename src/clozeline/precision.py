@@ -42,11 +42,8 @@ def pick_device(name: str | None = None) -> torch.device:
     Raises:
         InputError: the machine has no such device.
     """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
+        # asked of a tensor, because "cuda" and the "cuda:0" that tensors are on compare unequal
+        return torch.empty(0, device=name or ("cuda" if torch.cuda.is_available() else "cpu")).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"This machine has no device {name!r}: {str(error).splitlines()[0]}") from error
-    return device

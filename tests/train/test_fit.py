@@ -392,3 +392,41 @@ def test_the_alarm_of_a_rising_loss_reaches_the_run_in_words(folder: Folder, cap
     logged = [record.getMessage() for record in caplog.records]
     assert any("Validation loss has been rising since epoch" in text for text in logged)
     assert all(text in logged for text in run.warnings), "what the run reports is what it logged"
+
+
+def test_patience_without_validation_is_refused(folder: Folder) -> None:
+    with pytest.raises(InputError, match="give validation data"):
+        folder.fit("run", SETTINGS.replace(patience=1), validation=None)
+
+
+def test_going_on_and_beginning_anew_exclude_each_other(folder: Folder) -> None:
+    with pytest.raises(InputError, match="give one of them"):
+        folder.fit("run", resume=True, overwrite=True)
+
+
+def test_other_starting_weights_are_not_resumed(
+    folder: Folder, at_step: Callable[[int, Callable[[], object]], None]
+) -> None:
+    at_step(7, kill)
+    with pytest.raises(Killed):
+        folder.fit("run")
+    model = cl.load(folder.tiny, cl.TextClassification(LABELS), seed=2)
+    with pytest.raises(InputError, match="model changed since"):
+        model.fit(folder.train, folder.check, out=folder.at / "run", settings=SETTINGS, resume=True, quiet=True)
+
+
+def test_a_run_begun_anew_leaves_no_model_of_the_one_before(
+    folder: Folder, at_step: Callable[[int, Callable[[], object]], None]
+) -> None:
+    folder.fit("run")
+    at_step(2, kill)
+    with pytest.raises(Killed):
+        folder.fit("run", overwrite=True)
+    assert not (folder.at / "run" / "model").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_on_the_first_gpu_ends_well(folder: Folder, precision: str) -> None:
+    _, fitted = folder.fit("run", SETTINGS.replace(precision=precision))
+    assert fitted.finished

@@ -156,7 +156,7 @@ def _label(row: Row, column: str) -> str:
     if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         value = int(value)
     if isinstance(value, str | int | float) and value == value and str(value).strip():  # only NaN differs from itself
-        return str(value)
+        return str(value).strip()  # "a, positive" and "a,positive" mean the same class
     raise InputError(f"{row.place}: the label in column {column!r} is {value!r:.40}; it must be a name or a number.")
 
 

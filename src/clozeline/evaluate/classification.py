@@ -81,13 +81,16 @@ def report(logits: np.ndarray, targets: np.ndarray, labels: Sequence[str], cut: 
     draws = np.random.default_rng(seed).multinomial(len(targets), confusion.ravel() / len(targets), size=1000)
     resampled = draws.reshape(-1, size, size)
     f1 = _f1(confusion[None])[0]
+    present = (
+        confusion.sum(0) + confusion.sum(1)
+    ) > 0  # as scikit-learn: labels neither there nor predicted do not count
     shifted = logits - logits.max(1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(targets)), targets]
     return Report(
         examples=len(targets),
         labels=tuple(labels),
         accuracy=_interval(np.trace(confusion) / len(targets), resampled.trace(axis1=1, axis2=2) / len(targets)),
-        macro_f1=_interval(f1.mean(), _f1(resampled).mean(1)),
+        macro_f1=_interval(f1[present].mean(), _f1(resampled)[:, present].mean(1)),
         f1=dict(zip(labels, f1.tolist(), strict=True)),
         loss=float(losses.mean()),
         confusion=confusion,

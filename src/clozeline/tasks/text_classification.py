@@ -68,9 +68,11 @@ class TextClassification:
             raise InputError(f"There is one label only, {self.labels[0]!r}; a classifier needs two or more.")
         if isinstance(self.class_weights, str) and self.class_weights != "balanced":
             raise InputError(f"class_weights is {self.class_weights!r}; give 'balanced' or a weight for each label.")
-        if isinstance(self.class_weights, Mapping) and self.labels:
-            for label in self.class_weights:
-                if label not in self.labels:
+        if isinstance(self.class_weights, Mapping):
+            for label, weight in self.class_weights.items():
+                if not weight > 0:
+                    raise InputError(f"class_weights gives {label!r} the weight {weight}; weights must be above 0.")
+                if self.labels and label not in self.labels:
                     raise InputError(f"class_weights names {label!r}: {nearest(label, self.labels)}")
 
     # -- labels and the checkpoint's config.json
@@ -86,7 +88,12 @@ class TextClassification:
         names = raw.get("id2label") or {str(at): f"LABEL_{at}" for at in range(raw.get("num_labels", 2))}
         if not isinstance(names, dict) or sorted(names) != sorted(str(at) for at in range(len(names))):
             raise InputError("config.json: id2label must give each output from 0 on a name.")
-        return cls(labels=[names[str(at)] for at in range(len(names))])
+        kept = raw.get("clozeline") or {}
+        return cls(
+            labels=[names[str(at)] for at in range(len(names))],
+            long=kept.get("long", "truncate"),
+            max_length=kept.get("max_length"),
+        )
 
     def raw(self) -> dict[str, Any]:
         """What `config.json` keeps of the task."""
@@ -94,6 +101,7 @@ class TextClassification:
             "id2label": {str(at): label for at, label in enumerate(self.labels)},
             "label2id": {label: at for at, label in enumerate(self.labels)},
             "problem_type": "single_label_classification",
+            "clozeline": {"long": self.long, "max_length": self.max_length},
         }
 
     def target(self, example: Example) -> int:

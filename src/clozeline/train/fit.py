@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from clozeline.bundle import Bundle
 from clozeline.data.packing import Samples
 from clozeline.errors import InputError
 from clozeline.files import staged, write_whole
+from clozeline.precision import compute_dtype
 from clozeline.tasks.text_classification import TextClassification
 from clozeline.train.loop import Training
 from clozeline.train.report import Alarms, Epoch, Metrics, Ticker, curve
@@ -74,7 +76,9 @@ def fit(
     """
     task = bundle.task
     assert isinstance(task, TextClassification)
-    identity = _identity(settings, task, train, validation)
+    if settings.patience is not None and validation is None:
+        raise InputError("patience stops by the validation score; give validation data, or leave patience out.")
+    identity = _identity(settings, bundle, train, validation, device)
     state = _open(out, identity, resume, overwrite)
     alarms = Alarms()
     alarms.settings(settings, pretrained=True)
@@ -114,10 +118,13 @@ def fit(
         with _full_table(training):
             bundle.save(out / "model", None if card is None else card(outcome(True)))
 
-    stopped = False
+    def stale() -> bool:
+        return best is not None and settings.patience is not None and epochs[-1].epoch - best.epoch >= settings.patience
+
+    stopped = stale()
     try:
         with _interruptible() as interrupted:
-            for step in training:
+            for step in () if stopped else training:
                 metrics.step(step)
                 ticker.step(step)
                 losses.append(step.loss)
@@ -131,7 +138,7 @@ def fit(
                             best = epoch
                             save_model()
                     losses = []
-                stopped = checks is not None and settings.patience is not None and _stale(epochs, settings.patience)
+                stopped = stale()
                 if step.ends_epoch or step.number % settings.save_every == 0 or interrupted:
                     save_state()
                 if interrupted or stopped:
@@ -159,11 +166,6 @@ def _best(epochs: list[Epoch]) -> Epoch | None:
     for epoch in epochs:
         best = epoch if epoch.better_than(best) else best
     return best
-
-
-def _stale(epochs: list[Epoch], patience: int) -> bool:
-    best = _best(epochs)
-    return best is not None and epochs[-1].epoch - best.epoch >= patience
 
 
 def _validate(
@@ -217,20 +219,33 @@ def _interruptible() -> Iterator[list[bool]]:
 
 
 def _identity(
-    settings: Settings, task: TextClassification, train: Samples, validation: Samples | None
+    settings: Settings, bundle: Bundle, train: Samples, validation: Samples | None, device: torch.device
 ) -> dict[str, Any]:
     """What must be the same for a run to go on."""
-    digest = hashlib.sha256()
+    digest, weights = hashlib.sha256(), hashlib.sha256()
     for samples in (train, validation):
-        for array in () if samples is None else (samples.ids, samples.bounds, samples.targets):
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return {"settings": dataclasses.asdict(settings), "task": dataclasses.asdict(task), "data": digest.hexdigest()}
+        for array in (
+            () if samples is None else (samples.ids, samples.segments, samples.bounds, samples.first, samples.targets)
+        ):
+            digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    for parameter in bundle.network.parameters():
+        weights.update(str(parameter.detach().double().sum().item()).encode())
+    assert isinstance(bundle.task, TextClassification)
+    return {
+        "settings": dataclasses.asdict(settings),
+        "precision": str(compute_dtype(settings.precision, device)).removeprefix("torch."),
+        "task": dataclasses.asdict(bundle.task),
+        "model": {**dataclasses.asdict(bundle.config), "weights": weights.hexdigest()},
+        "data": digest.hexdigest(),
+    }
 
 
 def _open(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool) -> dict[str, Any] | None:
     """Make `out` ready for this run; the saved state to go on from, or None to begin."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; choose a folder for the run.")
+    if resume and overwrite:
+        raise InputError("resume goes on with a run and overwrite begins it anew; give one of them.")
     identity = json.loads(json.dumps(identity))
     run, state = out / "run.json", out / "state.pt"
     foreign = out.is_dir() and not run.exists() and any(not path.name.startswith(".") for path in out.iterdir())
@@ -241,19 +256,27 @@ def _open(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool) ->
     if overwrite:
         for name in ("run.json", "state.pt", "metrics.jsonl", "curve.png"):
             (out / name).unlink(missing_ok=True)
+        shutil.rmtree(out / "model", ignore_errors=True)
     elif run.exists():
-        before = json.loads(run.read_text(encoding="utf-8"))
-        if before.pop("finished"):
+        try:
+            before = json.loads(run.read_text(encoding="utf-8"))
+            finished = before.pop("finished")
+        except (ValueError, KeyError, AttributeError) as error:
+            raise InputError(f"{run} is not what a run wrote; choose another folder.") from error
+        if finished:
             raise InputError(f"{out} holds a finished run; choose another folder, or overwrite it (--overwrite).")
         if state.exists() and not resume:
             raise InputError(f"{out} holds an unfinished run; go on with it (--resume), or overwrite it (--overwrite).")
         if resume and before != identity:
             changed = ", ".join(key for key in identity if before.get(key) != identity[key])
             raise InputError(
-                f"{out} cannot be resumed: {changed} changed since. Give what the run began with, or start anew."
+                f"{out} cannot be resumed: {changed} changed since. Load and give what the run began with, or start anew."
             )
     write_whole(run, json.dumps({**identity, "finished": False}, indent=2) + "\n")
-    return torch.load(state, weights_only=True) if resume and state.exists() else None
+    try:
+        return torch.load(state, weights_only=True) if resume and state.exists() else None
+    except Exception as error:  # torch raises pickle, zip and runtime errors for a damaged file
+        raise InputError(f"{state} is damaged, so the run cannot go on; start anew (--overwrite).") from error
 
 
 def _reload(bundle: Bundle, folder: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from clozeline.files import staged
+from clozeline.files import staged, write_whole
 from clozeline.train.loop import Step
 from clozeline.train.settings import Settings
 
@@ -53,7 +53,7 @@ class Metrics:
                     break
                 kept.append(line)
         self.lines = [json.loads(line) for line in kept]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        write_whole(path, "".join(line + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
 
     def step(self, step: Step) -> None:

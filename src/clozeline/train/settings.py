@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, get_args, get_type_hints
 
 from clozeline.errors import InputError, nearest
 
@@ -51,6 +51,11 @@ class Settings:
     grouping: bool = True
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(Settings).items():
+            value, kinds = getattr(self, name), get_args(hint) or (hint,)
+            fits = isinstance(value, int | float if float in kinds else int) and not isinstance(value, bool)
+            if (float in kinds or int in kinds) and not fits and not (value is None and type(None) in kinds):
+                raise InputError(f"{name} is {value!r}; it must be a {'number' if float in kinds else 'whole number'}.")
         for name in ("epochs", "batch_size", "max_tokens", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
