@@ -12,10 +12,9 @@ PIP := $(RUN) pip --disable-pip-version-check install --quiet
 quickstart: $(VENV)/installed
 	$(VENV)/bin/clozeline quickstart
 
-# all tests: the quick ones first, then those marked slow
+# all tests, about two minutes
 test: $(VENV)/installed-dev
-	$(RUN) pytest -m "not slow"
-	$(RUN) pytest -m slow
+	$(RUN) pytest
 
 # lint, format and types
 check: $(VENV)/installed-dev
