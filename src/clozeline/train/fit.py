@@ -282,4 +282,3 @@ def _open(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool) ->
 def _reload(bundle: Bundle, folder: Path) -> None:
     assert bundle.task is not None and isinstance(bundle.task, TextClassification)
     bundle.network = checkpoint.load(folder, bundle.task.head, len(bundle.task.labels)).network
-    bundle.fresh = []

@@ -164,9 +164,6 @@ class Alarms:
                 key="overfit",
             )
 
-    def note(self, text: str) -> None:
-        self._say(text)
-
     def _say(self, text: str, key: str | None = None) -> None:
         if (key or text) not in self.keys:
             self.keys.add(key or text)
