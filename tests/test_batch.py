@@ -146,3 +146,17 @@ def test_rows_of_one_owner_become_their_mean() -> None:
     assert mean_by_owner(rows, torch.tensor([0, 0, 1])).tolist() == [[2.0, 3.0], [10.0, 20.0]]
     layers = torch.arange(12.0).view(3, 2, 2)
     assert torch.equal(mean_by_owner(layers, torch.tensor([1, 0, 1]))[1], (layers[0] + layers[2]) / 2)
+
+
+@pytest.mark.parametrize("lengths", UNEVEN)
+def test_groups_hold_the_sequences_as_they_lie_and_pad_less_than_a_tenth(lengths: tuple[int, ...]) -> None:
+    groups = Layout.of(lengths).groups
+    assert [length for group in groups for count, length in group.runs for _ in range(count)] == list(lengths)
+    for group in groups:
+        each = torch.tensor([length for count, length in group.runs for _ in range(count)])
+        assert (group.count, group.longest) == (len(each), int(each.max()))
+        if group.keep is None:
+            assert len(group.runs) == 1
+        else:
+            assert torch.equal(group.keep, torch.arange(group.longest) < each[:, None])
+            assert group.keep.float().mean() >= 0.9

@@ -22,6 +22,8 @@ from torch import Tensor
 
 SMALL_BLOCK = 256
 """Tokens below which a block takes in sequences of other lengths; measured on a CPU, where a call costs about this much."""
+GROUPED = 256
+"""Tokens up to which unequal sequences share a block where padding one costs no gathering."""
 SPARED = 4
 """Blocks that a plan may have more than the fewest, where that spares it the gathering of tokens into another order."""
 
@@ -31,11 +33,13 @@ class Block:
     """Some sequences of like length, side by side as a rectangle of (count, longest) tokens.
 
     `keep` is None when all have that length; else (count, longest), True on tokens that exist.
+    `runs` are the (count, length) of neighbours that are equally long, where the block's tokens lie unpadded in the batch.
     """
 
     count: int
     longest: int
     keep: Tensor | None
+    runs: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +139,28 @@ class Layout:
             at += len(run) * length
         gather = torch.from_numpy(np.concatenate(rows))
         return Plan(blocks, gather.to(device), torch.from_numpy(restore).to(device))
+
+    @cached_property
+    def groups(self) -> tuple[Block, ...]:
+        """The sequences as they lie in blocks of like length, for a kernel that pads a block as it reads it."""
+        lengths = np.asarray(self.lengths)
+        runs = np.split(lengths, 1 + np.flatnonzero(np.diff(lengths)))
+        together: list[list[tuple[int, int]]] = []
+        for run in runs:
+            new = (len(run), int(run[0]))
+            block = [*(together[-1] if together else []), new]
+            real, longest = sum(count * length for count, length in block), max(length for _, length in block)
+            if together and real <= GROUPED and real >= 0.9 * longest * sum(count for count, _ in block):
+                together[-1] = block
+            else:
+                together.append([new])
+        return tuple(self._group(tuple(runs)) for runs in together)
+
+    def _group(self, runs: tuple[tuple[int, int], ...]) -> Block:
+        counts, lengths = zip(*runs, strict=True)
+        count, longest = sum(counts), max(lengths)
+        keep = torch.from_numpy(np.arange(longest) < np.repeat(lengths, counts)[:, None]) if len(runs) > 1 else None
+        return Block(count, longest, None if keep is None else keep.to(self.offsets.device), runs)
 
     def first(self, x_TD: Tensor) -> Tensor:
         """The first token of each sequence, (S, D): what padded code writes as `x[:, 0]`."""

@@ -25,6 +25,7 @@ from clozeline.data.readers import Example, examples
 from clozeline.errors import InputError
 from clozeline.evaluate.classification import Report, report
 from clozeline.model.heads import Network
+from clozeline.model.layers import freeze
 from clozeline.precision import Precision, compute_dtype, pick_device
 from clozeline.tasks.masked_lm import Filled, MaskedLM
 from clozeline.tasks.text_classification import Prediction, TextClassification
@@ -96,7 +97,8 @@ class Model:
 
     @property
     def network(self) -> Network:
-        """The fp32 network itself, a `torch.nn.Module`, for whoever wants to go deeper."""
+        """The fp32 network itself, a `torch.nn.Module`, for whoever wants to go deeper: the next prediction reads it anew."""
+        self._served = None
         return self._bundle.network
 
     def fit(
@@ -270,6 +272,8 @@ class Model:
         """The network as prediction uses it, made at the first call."""
         if self._served is None:
             self._served = self._bundle.network.twin(self._dtype, self._device)
+            if self._device.type == "cpu":
+                freeze(self._served)
         return self._served
 
     def _labelled(

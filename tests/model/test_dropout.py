@@ -12,7 +12,7 @@ from clozeline.batch import Layout
 from clozeline.config import EncoderConfig
 from clozeline.families.bert import BERT
 from clozeline.model.attention import attend
-from clozeline.model.dropout import Dropout, keep_mask
+from clozeline.model.dropout import RUN, Dropout, keep_mask, keep_scale
 from helpers import random_batch
 
 SIGMAS = 5  # a draw further off happens once in two million; the seeds here are fixed, so never
@@ -27,8 +27,8 @@ def test_a_mask_drops_at_its_rate_and_keeps_the_mean(rate: float, dtype: torch.d
     dropped = (mask == 0).double().mean().item()
     sigma = math.sqrt(rate * (1 - rate) / mask.numel())
     assert abs(dropped - rate) < SIGMAS * sigma + 2**-17  # the rate is rounded to 16 bits
-    (scale,) = mask[mask > 0].unique().tolist()
-    assert scale == pytest.approx(1 / (1 - rate), rel=2 * torch.finfo(dtype).eps + 2**-12)
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    assert keep_scale(rate) == pytest.approx(1 / (1 - rate), rel=2**-12)
 
 
 def test_drops_of_neighbouring_values_are_independent() -> None:
@@ -42,6 +42,26 @@ def test_a_seed_always_gives_the_same_mask_and_another_seed_another() -> None:
     first = keep_mask((64, 33), 0.1, seed=7, dtype=torch.float32)
     assert torch.equal(first, keep_mask((64, 33), 0.1, seed=7, dtype=torch.float32))
     assert not torch.equal(first, keep_mask((64, 33), 0.1, seed=8, dtype=torch.float32))
+
+
+def test_a_mask_longer_than_a_run_of_the_tables_draws_each_run_anew() -> None:
+    runs = keep_mask((3 * 4 * RUN,), 0.5, seed=11, dtype=torch.float32).view(3, -1)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert abs((runs[one] == runs[other]).double().mean().item() - 0.5) < SIGMAS * 0.5 / math.sqrt(runs.shape[1])
+
+
+def test_dropout_onto_a_residual_is_dropout_and_a_sum() -> None:
+    x, residual = (torch.randn(40, 8).requires_grad_() for _ in range(2))
+    dropout = Dropout(0.25)
+    found = []
+    for together in (True, False):
+        torch.manual_seed(5)
+        dropout.train()
+        y = dropout(x, onto=residual) if together else residual + dropout(x)
+        found.append((y, *torch.autograd.grad(y.square().sum(), (x, residual))))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+    assert torch.equal(dropout.eval()(x, onto=residual), x + residual)
 
 
 def test_torch_manual_seed_decides_every_drop() -> None:

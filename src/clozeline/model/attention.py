@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clozeline.batch import Layout
@@ -26,6 +25,8 @@ def attend(
     kernel: str = "auto",
 ) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017) within each sequence of the layout, (T, N, H) -> (T, N, H).
+
+    Rows beyond the layout's tokens belong to no sequence and come back as zeros.
 
     Args:
         window: a token sees at most this many tokens on either side; None sees the whole sequence.
@@ -57,8 +58,7 @@ class Attention(nn.Module):
 
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
         (positions,) = self.positions
-        rows, tokens = x_TD.shape[0], layout.tokens  # more rows than tokens where the encoder added spare ones
-        q_TNH, k_TNH, v_TNH = self.qkv(x_TD)[:tokens].view(tokens, 3, self.heads, -1).unbind(1)
+        q_TNH, k_TNH, v_TNH = self.qkv(x_TD).view(len(x_TD), 3, self.heads, -1).unbind(1)
         q_TNH, k_TNH = positions.turn(q_TNH, k_TNH, layout)
         y_TNH = attend(
             q_TNH,
@@ -69,4 +69,4 @@ class Attention(nn.Module):
             dropout=self.dropout if self.training else 0.0,
             kernel=self.kernel,
         )
-        return self.out(F.pad(y_TNH.reshape(tokens, -1), (0, 0, 0, rows - tokens)))
+        return self.out(y_TNH.reshape(x_TD.shape))

@@ -51,8 +51,8 @@ class Layer(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
-        x_TD = self.attention_norm(x_TD + self.dropout(self.attention(x_TD, layout)))
-        return self.ffn_norm(x_TD + self.dropout(self.ffn(x_TD)))
+        x_TD = self.attention_norm(self.dropout(self.attention(x_TD, layout), onto=x_TD))
+        return self.ffn_norm(self.dropout(self.ffn(x_TD), onto=x_TD))
 
 
 class Encoder(nn.Module):

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clozeline.model import onednn
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -33,8 +35,10 @@ class Linear(Unset, nn.Linear):
     """y = x W^T + b in the dtype of x. Weight (out, in), bias (out,)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        if bias is not None and onednn.serves(x):
+            return onednn.Affine.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        return F.linear(x, weight, bias)
 
 
 class LayerNorm(Unset, nn.LayerNorm):
@@ -59,7 +63,24 @@ class FeedForward(nn.Module):
         super().__init__()
         self.up = Linear(width, ffn_width)
         self.down = Linear(ffn_width, width)
+        self.activation = activation
         self.activate = ACTIVATIONS[activation]
 
     def forward(self, x_TD: Tensor) -> Tensor:
         return self.down(self.activate(self.up(x_TD)))
+
+
+def freeze(network: nn.Module) -> None:
+    """Swap the linear maps of a network that only predicts, in place, for ones that are faster on a CPU with oneDNN."""
+    if not onednn.available():
+        return
+    for part in list(network.modules()):
+        if isinstance(part, FeedForward) and part.activation in onednn.ACTIVATIONS:
+            part.up, part.activate = onednn.Frozen(part.up, part.activation), _same  # type: ignore[assignment]
+        for name, child in list(part.named_children()):
+            if isinstance(child, Linear):
+                setattr(part, name, onednn.Frozen(child))
+
+
+def _same(x: Tensor) -> Tensor:
+    return x

@@ -9,6 +9,7 @@ stopped and resumed takes the very same steps.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from clozeline.data.packing import Samples, by_tokens, training_batches
 from clozeline.errors import InputError
@@ -87,6 +89,9 @@ class Training:
         self.couples = [(master, copy) for master, copy in couples if master is not copy]
         for master, _ in self.couples:
             master.grad = torch.zeros_like(master)
+        for master, copy in self.couples:
+            copy.register_post_accumulate_grad_hook(functools.partial(self._collect, master))
+        self.accumulating = False
         self.optimizer = optim.adamw(network, settings)
         weights = task.weights(samples.targets)
         self.weights = None if weights is None else weights.to(self.device)
@@ -117,8 +122,8 @@ class Training:
                 targets = torch.from_numpy(self.samples.targets[chosen[part]]).to(self.device)
                 logits = self.task.logits(self.twin, batch.to(self.device), owners)
                 total, weight = self.task.loss(logits, targets, self.weights)
+                self.accumulating = number > 0
                 total.backward()
-                self._collect(first=number == 0)
                 loss, count = loss + total.item(), count + weight.item()
         learning_rate, norm = self._update(loss, count, chosen)
         self.number += 1
@@ -158,15 +163,14 @@ class Training:
             self.table.stepped(learning_rate, self.settings.weight_decay)
         return learning_rate, norm
 
-    def _collect(self, first: bool) -> None:
-        """Move the gradients of half-precision matrices to their masters, in buffers that stay."""
-        for master, copy in self.couples:
-            assert copy.grad is not None and master.grad is not None
-            if first:
-                master.grad.copy_(copy.grad)
-            else:
-                master.grad.add_(copy.grad)
-            copy.grad = None
+    def _collect(self, master: torch.nn.Parameter, copy: Tensor) -> None:
+        """Move a half-precision gradient to its master, into a buffer that stays, while it is in cache."""
+        assert copy.grad is not None and master.grad is not None
+        if self.accumulating:
+            master.grad.add_(copy.grad)
+        else:
+            master.grad.copy_(copy.grad)
+        copy.grad = None
 
     @torch.no_grad()
     def _publish(self) -> None:
