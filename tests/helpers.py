@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from clozeline.batch import Layout, Packed
+from clozeline.bundle import Bundle
 from clozeline.config import EncoderConfig
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -37,6 +39,12 @@ def write_csv(path: Path, rows: Iterable[Row]) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *rows])
     return path
+
+
+def as_trained(loaded: Bundle, folder: Path) -> Path:
+    """Save a model whose head is fresh as if it had been trained."""
+    replace(loaded, fresh=[]).save(folder)
+    return folder
 
 
 def random_batch(config: EncoderConfig, lengths: Sequence[int], seed: int = 0, *, pairs: bool = True) -> Packed:

@@ -21,7 +21,7 @@ import clozeline as cl
 from clozeline import bundle, checkpoint
 from clozeline.errors import InputError
 from clozeline.families.bert import BERT
-from helpers import VOCABULARY
+from helpers import VOCABULARY, as_trained
 
 LABELS = ("negative", "neutral", "positive")
 Tensors = dict[str, Tensor]
@@ -30,8 +30,7 @@ Tensors = dict[str, Tensor]
 @pytest.fixture
 def folder(tiny: Path, tmp_path: Path) -> Path:
     """A classifier of three labels, to be spoilt."""
-    bundle.load(tiny, cl.TextClassification(LABELS)).save(tmp_path / "model")
-    return tmp_path / "model"
+    return as_trained(bundle.load(tiny, cl.TextClassification(LABELS)), tmp_path / "model")
 
 
 def configure(folder: Path, **changes: Any) -> None:
@@ -74,7 +73,7 @@ def test_save_and_load_give_every_bit_and_the_task_back(tiny: Path, tmp_path: Pa
     assert same(dict(loaded.network.named_parameters()), dict(again.network.named_parameters()))
     assert again.task == task
     assert again.config == loaded.config
-    assert again.fresh == []
+    assert again.fresh == ([] if task is None else loaded.fresh)  # what was never trained is not passed off
     again.save(tmp_path / "second")
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         assert (tmp_path / "second" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
@@ -309,7 +308,7 @@ def test_two_tensors_for_one_parameter_are_refused(folder: Path) -> None:
 
 
 def test_a_tied_output_matrix_may_be_written_twice_but_not_differ(tiny: Path, tmp_path: Path) -> None:
-    bundle.load(tiny, cl.MaskedLM()).save(tmp_path)
+    as_trained(bundle.load(tiny, cl.MaskedLM()), tmp_path)
     table, decoder = "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"
     reweigh(tmp_path, lambda tensors: tensors.update({decoder: tensors[table].clone()}))
     assert bundle.load(tmp_path).fresh == []

@@ -16,7 +16,7 @@ import clozeline as cl
 from clozeline.batch import Packed
 from clozeline.data.readers import Example
 from clozeline.errors import InputError
-from helpers import PLAIN, VOCABULARY, reviews, write_csv
+from helpers import PLAIN, VOCABULARY, as_trained, reviews, write_csv
 
 TEXTS = [text for text, _ in reviews(60, longest=55)]
 LONG = " ".join(PLAIN * 3)  # 150 tokens; the tiny model reads 64
@@ -39,8 +39,7 @@ def saved(tiny: Path, task: Any, folder: Path) -> Path:
     random = torch.Generator().manual_seed(0)
     for parameter in model.network.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape, generator=random)
-    model.save(folder)
-    return folder
+    return as_trained(model._bundle, folder)
 
 
 @pytest.fixture

@@ -52,6 +52,8 @@ class Bundle:
         """
         with staged(Path(folder)) as stage:
             extra = {} if self.task is None else self.task.raw()
+            if self.fresh:  # so that whoever loads it is told, as now
+                extra["clozeline"] = {**extra.get("clozeline", {}), "untrained": self.fresh}
             checkpoint.save(stage, self.family, self.network, self.head, extra)
             self.tokenizer.save(stage)
             if card is not None:
@@ -81,15 +83,18 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
     loaded = checkpoint.load(folder, (own or "base") if task is None else task.head, classes, reset=reset, seed=seed)
     tokenizer = Tokenizer.load(folder, loaded.config.max_length)
     tokenizer.check(loaded.config.vocab_size)
-    if loaded.fresh:
+    fresh = loaded.fresh
+    if task is not None and own == task.head:  # saved before it was trained
+        fresh = list(dict.fromkeys([*fresh, *(raw.get("clozeline") or {}).get("untrained", [])]))
+    if fresh:
         say = log.warning if own == "text_classification" else log.info  # a trained head that is given up
-        say("%s: newly initialised, train before use: %s", name, ", ".join(loaded.fresh))
+        say("%s: newly initialised, train before use: %s", name, ", ".join(fresh))
     if own is None:
         log.warning("%s is a %s, a head not known here; it was left out.", name, ", ".join(raw["architectures"]))
     elif loaded.unused:
         log.info("%s: not used by this task: %s", name, ", ".join(loaded.unused))
     loaded.network.eval()
-    return Bundle(str(name), loaded.family, loaded.network, tokenizer, task, loaded.fresh)
+    return Bundle(str(name), loaded.family, loaded.network, tokenizer, task, fresh)
 
 
 def _own_task(own: str | None, raw: Mapping[str, Any]) -> Task | None:

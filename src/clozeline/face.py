@@ -97,7 +97,7 @@ class Model:
 
     @property
     def network(self) -> Network:
-        """The fp32 network itself, a `torch.nn.Module`, for whoever wants to go deeper: the next prediction reads it anew."""
+        """The fp32 network itself, a `torch.nn.Module`, to go deeper: the next prediction reads it anew."""
         self._served = None
         return self._bundle.network
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clozeline.batch import Layout, mean_by_owner
+from clozeline.batch import Layout
 from clozeline.data.packing import Samples, by_tokens
 from clozeline.data.readers import Example
 from clozeline.errors import InputError, nearest
@@ -34,15 +34,14 @@ def batches(samples: Samples, device: torch.device) -> Iterator[np.ndarray]:
 
 @torch.inference_mode()
 def logits(network: Network, task: TextClassification, samples: Samples, device: torch.device) -> Tensor:
-    """(n, C) fp32 logits on the host, in the order of the samples."""
-    out: Tensor | None = None
-    for chosen in batches(samples, device):
-        batch, owners = samples.take(chosen)
-        part = task.logits(network, batch.to(device), owners).cpu()
-        out = part.new_empty(len(samples), part.shape[1]) if out is None else out
-        out[torch.from_numpy(chosen)] = part
-    assert out is not None, "there is at least one text"
-    return out
+    """(n, C) fp32 logits on the host, in the order of the samples; of a text in windows, their mean."""
+    windows, out = samples.apart(), np.empty((0, 0), np.float32)
+    for chosen in batches(windows, device):
+        batch, _ = windows.take(chosen)
+        part = task.logits(network, batch.to(device), None).cpu().numpy()
+        out = out if out.size else np.empty((len(windows), part.shape[1]), np.float32)
+        out[chosen] = part
+    return torch.from_numpy(samples.mean(out))
 
 
 def chunked(items: Iterable[T], size: int = WINDOW) -> Iterator[list[T]]:
@@ -101,20 +100,19 @@ def embed(
         InputError: no such pooling, or a text in several windows, for which tokens have no single place.
     """
     combine = None if pool == "tokens" else pooling(network, pool)
-    vectors: list[np.ndarray] = [np.empty(0)] * len(samples)
-    for chosen in batches(samples, device):
-        batch, owners = samples.take(chosen)
-        if owners is not None and combine is None:
-            raise InputError("pool='tokens' cannot read a text in windows; use another pool or long='truncate'.")
-        batch = batch.to(device)
+    windows = samples.apart()
+    if combine is None and len(windows) > len(samples):
+        raise InputError("pool='tokens' cannot read a text in windows; use another pool or long='truncate'.")
+    vectors: list[np.ndarray] = [np.empty(0)] * len(windows)
+    for chosen in batches(windows, device):
+        batch = windows.take(chosen)[0].to(device)
         states = list(network.encoder.states(batch)) if every_layer else [network.encoder(batch)]
         if combine is None:
             rows = torch.stack(states, 1) if every_layer else states[0]
             parts = [part.float().cpu().numpy() for part in rows.split(batch.layout.lengths)]
         else:
             pooled = [combine(state, batch.layout).float() for state in states]
-            rows = torch.stack(pooled, 1) if every_layer else pooled[0]
-            parts = list((rows if owners is None else mean_by_owner(rows, owners)).cpu().numpy())
+            parts = list((torch.stack(pooled, 1) if every_layer else pooled[0]).cpu().numpy())
         for at, part in zip(chosen.tolist(), parts, strict=True):
             vectors[at] = part
-    return vectors if combine is None else np.stack(vectors)
+    return vectors if combine is None else samples.mean(np.stack(vectors))

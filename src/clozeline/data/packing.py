@@ -7,7 +7,7 @@ epoch, so a stopped run finds its place again without having stored it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -96,6 +96,17 @@ class Samples:
     def lengths(self) -> np.ndarray:
         """(n,) tokens of each example, all its windows together."""
         return np.diff(self.bounds[self.first])
+
+    def apart(self) -> Samples:
+        """Each sequence as an example of its own, without targets: the windows of a long text one by one."""
+        owners = np.repeat(np.arange(len(self)), np.diff(self.first))
+        first = np.arange(len(self.bounds))
+        return replace(self, first=first, tokens=self.tokens[owners], cut=self.cut[owners], targets=None)
+
+    def mean(self, rows: np.ndarray) -> np.ndarray:
+        """(n, ...) the mean over each example's sequences of (S, ...) values."""
+        counts = np.diff(self.first).reshape(-1, *[1] * (rows.ndim - 1))
+        return rows if len(rows) == len(self) else np.add.reduceat(rows, self.first[:-1]) / counts.astype(rows.dtype)
 
     def take(self, chosen: np.ndarray) -> tuple[Packed, Tensor | None]:
         """The batch of the chosen examples and, where any has several windows, the example (0..len-1) of each sequence."""

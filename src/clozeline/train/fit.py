@@ -116,7 +116,7 @@ def fit(
 
     def save_model() -> None:
         with _full_table(training):
-            bundle.save(out / "model", None if card is None else card(outcome(True)))
+            dataclasses.replace(bundle, fresh=[]).save(out / "model", None if card is None else card(outcome(True)))
 
     def stale() -> bool:
         return best is not None and settings.patience is not None and epochs[-1].epoch - best.epoch >= settings.patience
