@@ -469,3 +469,17 @@ def test_every_head_of_a_family_names_every_parameter_once() -> None:
             assert set(table) == {name for name, _ in BERT.build(config, kind, 2, encoder=False).named_parameters()}
         theirs = [name for names in table.values() for name in names]
         assert len(theirs) == len(set(theirs))
+
+
+def test_a_classifier_saved_untrained_stays_so_until_somebody_trains_it(tiny: Path, tmp_path: Path) -> None:
+    bundle.load(tiny, cl.TextClassification(LABELS)).save(tmp_path / "model")
+    assert "head.classifier.weight" in bundle.load(tmp_path / "model").fresh
+    reweigh(
+        tmp_path / "model", lambda tensors: [tensor.add_(1) for tensor in tensors.values()]
+    )  # as another tool would
+    assert bundle.load(tmp_path / "model").fresh == []
+    raw = json.loads((tmp_path / "model" / "config.json").read_text())
+    odds: list[Any] = [{"untrained": None}, [], {"untrained": {"head.nothing": "1"}}]
+    for odd in odds:
+        (tmp_path / "model" / "config.json").write_text(json.dumps({**raw, "clozeline": odd}))
+        assert bundle.load(tmp_path / "model").fresh == []

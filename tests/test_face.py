@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -368,3 +369,21 @@ def test_some_pairs_that_are_none_are_refused(trained: Path) -> None:
 def test_a_setting_of_another_kind_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(InputError, match=f"{name} is"):
         cl.Settings().replace(**{name: value})
+
+
+def test_a_model_that_has_predicted_can_be_copied_and_follows_its_network(trained: Path) -> None:
+    model = cl.load(trained)
+    first = model.embed("w1 w2 good")
+    twin = copy.deepcopy(model)
+    np.testing.assert_array_equal(twin.embed("w1 w2 good"), first)
+    network = model.network
+    with torch.no_grad():
+        dict(network.named_parameters())["encoder.layers.0.ffn.up.weight"].mul_(2)
+    assert not np.allclose(model.embed("w1 w2 good"), first)
+
+
+def test_a_pooler_that_was_never_trained_is_not_used(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no trained pooler"):
+        loaded = cl.load(tiny, cl.TextClassification(["a", "b"]))
+        loaded._bundle.fresh.append("head.pooler.dense.weight")
+        loaded.embed("w1", pool="pooler")

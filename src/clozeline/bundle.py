@@ -53,7 +53,10 @@ class Bundle:
         with staged(Path(folder)) as stage:
             extra = {} if self.task is None else self.task.raw()
             if self.fresh:  # so that whoever loads it is told, as now
-                extra["clozeline"] = {**extra.get("clozeline", {}), "untrained": self.fresh}
+                extra["clozeline"] = {
+                    **extra.get("clozeline", {}),
+                    "untrained": checkpoint.marks(self.network, self.fresh),
+                }
             checkpoint.save(stage, self.family, self.network, self.head, extra)
             self.tokenizer.save(stage)
             if card is not None:
@@ -84,8 +87,8 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
     tokenizer = Tokenizer.load(folder, loaded.config.max_length)
     tokenizer.check(loaded.config.vocab_size)
     fresh = loaded.fresh
-    if task is not None and own == task.head:  # saved before it was trained
-        fresh = list(dict.fromkeys([*fresh, *(raw.get("clozeline") or {}).get("untrained", [])]))
+    if task is not None and own == task.head:
+        fresh = list(dict.fromkeys([*fresh, *checkpoint.untrained(raw, loaded.network)]))
     if fresh:
         say = log.warning if own == "text_classification" else log.info  # a trained head that is given up
         say("%s: newly initialised, train before use: %s", name, ", ".join(fresh))

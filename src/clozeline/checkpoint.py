@@ -5,9 +5,10 @@ Loading is strict: each tensor is used once and each parameter filled. What diff
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,25 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(raw, dict) or not isinstance(raw.get("model_type"), str):
         raise InputError(f"{path} has no 'model_type', so the family of the model is unknown.")
     return raw
+
+
+def marks(network: Network, names: Sequence[str]) -> dict[str, str]:
+    """What `config.json` says of parameters that were saved untrained: a digest of each, for `untrained` to know them by."""
+    parameters = dict(network.named_parameters())
+    return {name: _digest(parameters[name]) for name in names}
+
+
+def untrained(raw: Mapping[str, Any], network: Network) -> list[str]:
+    """The parameters that were saved untrained and still are, whoever has saved the folder since."""
+    ours = raw.get("clozeline")
+    marked = ours.get("untrained") if isinstance(ours, dict) else None
+    parameters = dict(network.named_parameters())
+    kept = marked.items() if isinstance(marked, dict) else ()
+    return [name for name, digest in kept if name in parameters and _digest(parameters[name]) == digest]
+
+
+def _digest(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:

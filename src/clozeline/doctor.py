@@ -13,7 +13,7 @@ import torch
 import clozeline
 from clozeline import checkpoint
 from clozeline.errors import InputError
-from clozeline.model import kernels
+from clozeline.model import kernels, onednn
 from clozeline.precision import compute_dtype, pick_device
 from clozeline.tasks.text_classification import TextClassification
 from clozeline.tokenizer import Tokenizer
@@ -42,6 +42,9 @@ def machine() -> dict[str, Any]:
         for dtype in (torch.float32, torch.bfloat16):
             why = kernels.refusal("varlen", device, dtype, dropout=dropout)
             found[f"attention in {use}, {_name(dtype)}"] = "varlen, the fastest" if why is None else f"blocks: {why}"
+    for dtype in (torch.float32, torch.bfloat16):
+        served = device.type == "cpu" and onednn.available(dtype)
+        found[f"linear maps in prediction, {_name(dtype)}"] = "oneDNN, packed" if served else "torch"
     return found
 
 
@@ -97,6 +100,8 @@ def model(name: str) -> dict[str, Any]:
         problems.append("The head is of a kind not known here, so only the encoder can be used.")
     if loaded.fresh:
         problems.append(f"The checkpoint lacks {', '.join(loaded.fresh)}; train before use.")
+    if untrained := checkpoint.untrained(raw, loaded.network):
+        problems.append(f"Saved before they were trained: {', '.join(untrained)}; train before use.")
     return {**found, "problems": problems}
 
 

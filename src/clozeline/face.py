@@ -25,7 +25,6 @@ from clozeline.data.readers import Example, examples
 from clozeline.errors import InputError
 from clozeline.evaluate.classification import Report, report
 from clozeline.model.heads import Network
-from clozeline.model.layers import freeze
 from clozeline.precision import Precision, compute_dtype, pick_device
 from clozeline.tasks.masked_lm import Filled, MaskedLM
 from clozeline.tasks.text_classification import Prediction, TextClassification
@@ -76,6 +75,7 @@ class Model:
         self._device = device
         self._seed = seed
         self._served: Network | None = None
+        self._served_of: list[tuple[int, int]] = []
         self.fitted: Fitted | None = None
 
     @property
@@ -97,8 +97,7 @@ class Model:
 
     @property
     def network(self) -> Network:
-        """The fp32 network itself, a `torch.nn.Module`, to go deeper: the next prediction reads it anew."""
-        self._served = None
+        """The fp32 network itself, a `torch.nn.Module`, for whoever wants to go deeper."""
         return self._bundle.network
 
     def fit(
@@ -240,6 +239,8 @@ class Model:
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
             raise InputError("There are no texts to embed.")
+        if pool == "pooler" and any(name.startswith("head.pooler.") for name in self._bundle.fresh):
+            raise InputError(f"{self._bundle.name} has no trained pooler; use pool='mean' or 'cls', or fit it first.")
         samples = Samples.tokenise(self.tokenizer, texts, long=long)
         if lost := int((samples.cut > 0).sum()):
             log.warning("%d of %d texts lose %d tokens (long=%r).", lost, len(texts), int(samples.cut.sum()), long)
@@ -269,12 +270,16 @@ class Model:
         self._bundle.save(folder, model_card(self._bundle, self.fitted))
 
     def _network(self) -> Network:
-        """The network as prediction uses it, made at the first call."""
-        if self._served is None:
-            self._served = self._bundle.network.twin(self._dtype, self._device)
-            if self._device.type == "cpu":
-                freeze(self._served)
+        """The network as prediction uses it, made at the first call and when the parameters have changed since."""
+        now = [(id(part), 0 if part.is_inference() else part._version) for part in self._bundle.network.parameters()]
+        if self._served is None or self._served_of != now:
+            self._served, self._served_of = self._bundle.network.twin(self._dtype, self._device), now
+            self._served.freeze()
         return self._served
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what prediction made of the network: packed weights can be neither copied nor pickled."""
+        return {**self.__dict__, "_served": None}
 
     def _labelled(
         self, train: str | Path, validation: str | Path | None, columns: dict[str, Any]

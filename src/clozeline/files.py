@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,15 +24,9 @@ def write_whole(path: Path, content: bytes | str) -> None:
         (stage / path.name).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-ABANDONED = 3600.0
-"""Seconds after which a staging folder is one that a killed process left behind."""
-
-
 @contextlib.contextmanager
 def staged(folder: Path) -> Iterator[Path]:
     """A temporary folder to write files in; when the block ends well they all move into `folder`, else none does.
-
-    A folder that was not there appears in one step; in one that was, each file is replaced whole, one after the other.
 
     Raises:
         InputError: the disk is full or the place cannot be written; `folder` is as it was.
@@ -41,24 +34,17 @@ def staged(folder: Path) -> Iterator[Path]:
     stage = None
     try:
         try:
-            new = not folder.exists()
-            beside = folder.parent if new else folder
-            beside.mkdir(parents=True, exist_ok=True)
-            _sweep(beside)
-            stage = Path(tempfile.mkdtemp(prefix=".writing-", dir=beside))
+            folder.mkdir(parents=True, exist_ok=True)
+            stage = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
             yield stage
             written = [path for path in stage.rglob("*") if path.is_file()]
             for path in written:
                 _flush(path)
-            if new:
-                stage.chmod(beside.stat().st_mode & 0o777)  # mkdtemp's are for the owner alone
-                os.rename(stage, folder)
-            else:
-                for path in written:
-                    target = folder / path.relative_to(stage)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(path, target)
-            _flush(beside)
+            for path in written:
+                target = folder / path.relative_to(stage)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, target)
+            _flush(folder)
         finally:
             if stage is not None:
                 shutil.rmtree(stage, ignore_errors=True)
@@ -68,14 +54,6 @@ def staged(folder: Path) -> Iterator[Path]:
         if (why := _why(error)) is None:
             raise
         raise InputError(f"Cannot write to {folder}: {why}. Nothing there was changed.") from error
-
-
-def _sweep(folder: Path) -> None:
-    """Remove staging folders that a killed process left behind."""
-    for stage in folder.glob(".writing-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - stage.stat().st_mtime > ABANDONED:
-                shutil.rmtree(stage, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

@@ -64,6 +64,14 @@ def test_dropout_onto_a_residual_is_dropout_and_a_sum() -> None:
     assert torch.equal(dropout.eval()(x, onto=residual), x + residual)
 
 
+def test_gradients_are_numbers_where_a_window_leaves_padding_nothing_to_see() -> None:
+    layout = Layout.of((20, 18, 20))
+    q, k, v = inputs(layout)
+    out = attend(q, k, v, layout, window=1, dropout=0.1, kernel="blocks")
+    grads = torch.autograd.grad(out.square().sum(), (q, k, v))
+    assert all(bool(grad.isfinite().all()) for grad in grads)
+
+
 def test_torch_manual_seed_decides_every_drop() -> None:
     dropout = Dropout(0.5).train()
 

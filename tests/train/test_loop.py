@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -298,3 +300,22 @@ def test_windows_of_one_text_stay_in_one_pass_however_small(tiny: Path) -> None:
 def test_a_setting_that_cannot_be_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Settings().replace(**changes)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_that_is_over_leaves_memory(tiny: Path, precision: Literal["fp32", "bf16"]) -> None:
+    run = training(tiny, SETTINGS.replace(precision=precision))
+    next(iter(run))
+    run.finish()
+    gone = weakref.ref(run)
+    del run
+    gc.collect()
+    assert gone() is None
+
+
+def test_frozen_layers_are_refused_and_not_trained_in_silence(tiny: Path) -> None:
+    run = training(tiny)
+    run.network.encoder.embedding.norm.weight.requires_grad_(False)
+    assert run.samples.targets is not None
+    with pytest.raises(InputError, match=r"embedding\.norm\.weight"):
+        Training(run.network, run.task, run.samples, SETTINGS)

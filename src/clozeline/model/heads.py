@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from clozeline.batch import Layout
 from clozeline.config import EncoderConfig
+from clozeline.model import onednn
 from clozeline.model.dropout import Dropout
 from clozeline.model.encoder import Encoder
-from clozeline.model.layers import ACTIVATIONS, Embedding, LayerNorm, Linear
+from clozeline.model.layers import ACTIVATIONS, Embedding, LayerNorm, Linear, freeze
 
 
 class Pooler(nn.Module):
@@ -78,6 +79,15 @@ class Network(nn.Module):
         self.config = config
         self.encoder = encoder
         self.head = head
+
+    def freeze(self) -> None:
+        """Make a twin that will only predict faster, in place, by packing its weights; it cannot be trained any more.
+
+        Not the head's: it reads as many rows as a batch has texts, which are too many shapes to compile a kernel for each.
+        """
+        if next(self.parameters()).device.type == "cpu" and onednn.available(self.encoder.compute_dtype):
+            freeze(self.encoder)
+            self.encoder.few_sizes = True
 
     def twin(self, dtype: torch.dtype, device: torch.device) -> Network:
         """A network that computes in `dtype` on `device`: its linear maps are copies in `dtype`, the rest is fp32.

@@ -81,7 +81,8 @@ def _mask(block: Block, q: Tensor, k: Tensor, scores: Scores) -> Tensor | None:
     seen = None if block.keep is None else block.keep[:, None, None, :]
     if scores.window is not None and scores.window < block.longest - 1:
         near = _near(block.longest, scores.window, q.device)
-        seen = near if seen is None else seen & near
+        # a token always sees itself, also where it is padding: a row that saw nothing would be NaN and spoil the gradients
+        seen = near if seen is None else seen & near | _near(block.longest, 0, q.device)
     if seen is None and scores.bias is None:
         return None
     add = torch.zeros((), dtype=q.dtype, device=q.device) if scores.bias is None else scores.bias(q, k)

@@ -71,9 +71,7 @@ class FeedForward(nn.Module):
 
 
 def freeze(network: nn.Module) -> None:
-    """Swap the linear maps of a network that only predicts, in place, for ones that are faster on a CPU with oneDNN."""
-    if not onednn.available():
-        return
+    """Swap linear maps, in place, for ones with packed weights and the activation inside: see `onednn.Frozen`."""
     for part in list(network.modules()):
         if isinstance(part, FeedForward) and part.activation in onednn.ACTIVATIONS:
             part.up, part.activate = onednn.Frozen(part.up, part.activation), _same  # type: ignore[assignment]

@@ -7,6 +7,7 @@ with the activation part of the product too.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -23,14 +24,20 @@ ROWS = 2048
 """Rows that a weight is packed for. Without a number oneDNN packs for one and again for each new one: 17 ms against 1.4."""
 
 
-def available() -> bool:
-    """Whether this torch has oneDNN and the operators used here."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+@functools.cache
+def available(dtype: torch.dtype) -> bool:
+    """Whether this torch has oneDNN and the operators used here, and the CPU computes in `dtype`."""
+    ops = torch.ops.mkldnn
+    if not torch.backends.mkldnn.is_available() or not hasattr(ops, "_linear_pointwise"):
+        return False
+    if dtype == torch.bfloat16:
+        return hasattr(ops, "_is_mkldnn_bf16_supported") and bool(ops._is_mkldnn_bf16_supported())
+    return dtype == torch.float32
 
 
 def serves(x: Tensor) -> bool:
     """Whether a linear map of `x` goes through `Affine`: in bfloat16. In fp32 the front door's product is as fast."""
-    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and available()
+    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and available(x.dtype)
 
 
 class Affine(torch.autograd.Function):

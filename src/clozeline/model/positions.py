@@ -21,7 +21,7 @@ class Positions(nn.Module):
         return None
 
     def turn(self, q_TNH: Tensor, k_TNH: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        """Queries and keys with their positions turned in."""
+        """Queries and keys with their positions turned in. Either may have spare rows behind the layout's tokens."""
         return q_TNH, k_TNH
 
     def bias(self, layer: int) -> ScoreBias | None:

@@ -88,7 +88,7 @@ class TextClassification:
         names = raw.get("id2label") or {str(at): f"LABEL_{at}" for at in range(raw.get("num_labels", 2))}
         if not isinstance(names, dict) or sorted(names) != sorted(str(at) for at in range(len(names))):
             raise InputError("config.json: id2label must give each output from 0 on a name.")
-        kept = raw.get("clozeline") or {}
+        kept = ours if isinstance(ours := raw.get("clozeline"), dict) else {}
         return cls(
             labels=[names[str(at)] for at in range(len(names))],
             long=kept.get("long", "truncate"),

@@ -274,7 +274,7 @@ def _open(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool) ->
             )
     write_whole(run, json.dumps({**identity, "finished": False}, indent=2) + "\n")
     try:
-        return torch.load(state, weights_only=True) if resume and state.exists() else None
+        return torch.load(state, map_location="cpu", weights_only=True) if resume and state.exists() else None
     except Exception as error:  # torch raises pickle, zip and runtime errors for a damaged file
         raise InputError(f"{state} is damaged, so the run cannot go on; start anew (--overwrite).") from error
 

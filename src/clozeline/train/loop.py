@@ -60,6 +60,24 @@ class Step:
     ends_epoch: bool
 
 
+class Collect:
+    """Moves a half-precision gradient to its master as soon as it is there, while it is in cache, into a buffer that stays.
+
+    Knows nothing of the training: hooks that did would keep it alive for ever.
+    """
+
+    adding = False
+    """Whether the batch has given gradients before, which these are added to."""
+
+    def __call__(self, master: torch.nn.Parameter, copy: Tensor) -> None:
+        assert copy.grad is not None and master.grad is not None
+        if self.adding:
+            master.grad.add_(copy.grad)
+        else:
+            master.grad.copy_(copy.grad)
+        copy.grad = None
+
+
 class Training:
     """Iterate to train `network` in place. `state` and `load_state` let another process take the next step.
 
@@ -80,6 +98,11 @@ class Training:
         device: torch.device | None = None,
     ) -> None:
         assert samples.targets is not None and len(samples) > 0, "training needs labelled examples"
+        if still := [name for name, part in network.named_parameters() if not part.requires_grad]:
+            raise InputError(
+                f"{len(still)} parameters are frozen (requires_grad is False), {still[0]} for one. Training only some "
+                "layers is not supported; set requires_grad to True."
+            )
         self.device = device or torch.device("cpu")
         self.network, self.task, self.settings = network.to(self.device), task, settings
         self.table = None if used is None else CompactTable(network.encoder.embedding.tokens, used)
@@ -87,11 +110,10 @@ class Training:
         self.twin = network.twin(compute_dtype(settings.precision, self.device), self.device)
         couples = zip(network.parameters(), self.twin.parameters(), strict=True)
         self.couples = [(master, copy) for master, copy in couples if master is not copy]
-        for master, _ in self.couples:
-            master.grad = torch.zeros_like(master)
+        self.collect = Collect()
         for master, copy in self.couples:
-            copy.register_post_accumulate_grad_hook(functools.partial(self._collect, master))
-        self.accumulating = False
+            master.grad = torch.zeros_like(master)
+            copy.register_post_accumulate_grad_hook(functools.partial(self.collect, master))
         self.optimizer = optim.adamw(network, settings)
         weights = task.weights(samples.targets)
         self.weights = None if weights is None else weights.to(self.device)
@@ -122,7 +144,7 @@ class Training:
                 targets = torch.from_numpy(self.samples.targets[chosen[part]]).to(self.device)
                 logits = self.task.logits(self.twin, batch.to(self.device), owners)
                 total, weight = self.task.loss(logits, targets, self.weights)
-                self.accumulating = number > 0
+                self.collect.adding = number > 0
                 total.backward()
                 loss, count = loss + total.item(), count + weight.item()
         learning_rate, norm = self._update(loss, count, chosen)
@@ -162,15 +184,6 @@ class Training:
         if self.table is not None:
             self.table.stepped(learning_rate, self.settings.weight_decay)
         return learning_rate, norm
-
-    def _collect(self, master: torch.nn.Parameter, copy: Tensor) -> None:
-        """Move a half-precision gradient to its master, into a buffer that stays, while it is in cache."""
-        assert copy.grad is not None and master.grad is not None
-        if self.accumulating:
-            master.grad.add_(copy.grad)
-        else:
-            master.grad.copy_(copy.grad)
-        copy.grad = None
 
     @torch.no_grad()
     def _publish(self) -> None:

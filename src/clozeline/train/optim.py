@@ -37,6 +37,8 @@ def rate(settings: Settings, step: int, total: int) -> float:
 
 
 def norm(gradients: list[Tensor]) -> Tensor:
-    """The norm of all gradients together, a scalar. As dot products, in half the time of `vector_norm` on a CPU."""
+    """The norm of all gradients together, a scalar. On a CPU as dot products, in half the time of `vector_norm`."""
+    if gradients[0].device.type != "cpu":
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     flat = [gradient.reshape(-1) for gradient in gradients]
     return torch.stack([torch.dot(gradient, gradient) for gradient in flat]).sum().sqrt()

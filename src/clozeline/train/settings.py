@@ -27,7 +27,8 @@ class Settings:
         clip: largest norm of the gradient; 0 clips nothing.
         seed: of the order of the data, dropout and fresh weights.
         precision: of the computation, over fp32 weights: "bf16", "fp32", or "auto", bf16 where the machine is fast at it.
-        max_tokens: tokens in one forward pass; a batch of more is accumulated from several, exactly.
+        max_tokens: tokens in one forward pass; a batch of more is accumulated from several, exactly. All windows of one
+            text are in one pass, however many.
         patience: stop after so many epochs without a better validation score; None trains all epochs. The best is kept.
         save_every: steps between saved states, from which a stopped run goes on; each epoch's end saves one too.
         grouping: put like lengths together inside shuffled windows of 50 batches.
@@ -62,6 +63,8 @@ class Settings:
         for name in ("learning_rate", "weight_decay", "clip", "seed"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        if self.seed >= 2**32:
+            raise InputError(f"seed is {self.seed}; it must be below {2**32}.")
         if not 0 <= self.warmup < 1:
             raise InputError(f"warmup is {self.warmup}; it is the share of steps that warm up, from 0 to below 1.")
         if self.patience is not None and self.patience < 1:
