@@ -248,6 +248,21 @@ def test_resuming_with_something_else_is_refused_and_says_what_changed(
     assert {path.name: path.read_bytes() for path in (folder.at / "run").iterdir()} == held
 
 
+def test_a_run_that_goes_on_with_other_machinery_says_so(
+    folder: Folder,
+    at_step: Callable[[int, Callable[[], object]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    at_step(5, kill)
+    with pytest.raises(Killed):
+        folder.fit("run")
+    monkeypatch.undo()
+    folder.fit("run", resume=True)
+    assert "began under threads 99" in caplog.text
+
+
 def test_a_loss_that_is_not_a_number_ends_the_run_and_the_last_good_model_and_state_stay(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, at_step: Callable[[int, Callable[[], object]], None]
 ) -> None:

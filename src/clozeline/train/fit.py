@@ -93,8 +93,11 @@ def fit(
     checks = None if validation is None else training.table.renumber(validation)
     epochs: list[Epoch] = []
     losses: list[float] = []
+    here = _machinery(device)
     if state is not None:
         training.load_state(state["training"])
+        if other := [f"{name} {value}" for name, value in state["machinery"].items() if here.get(name) != value]:
+            log.warning("The run began under %s: what follows may differ in its last digits.", ", ".join(other))
         epochs = [Epoch(**{**entry, "predicted": tuple(entry["predicted"])}) for entry in state["epochs"]]
         losses = state["losses"]
         log.warning("Going on from step %d of %d.", training.number, training.total)
@@ -109,7 +112,7 @@ def fit(
             "epochs": [dataclasses.asdict(epoch) for epoch in epochs],
         }
         with staged(out) as stage:
-            torch.save({**kept, "identity": identity}, stage / "state.pt")
+            torch.save({**kept, "identity": identity, "machinery": here}, stage / "state.pt")
 
     def outcome(finished: bool) -> Fitted:
         return Fitted(out, training.number, training.total, epochs, best, alarms.said, finished)
@@ -277,6 +280,13 @@ def _open(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool) ->
         return torch.load(state, map_location="cpu", weights_only=True) if resume and state.exists() else None
     except Exception as error:  # torch raises pickle, zip and runtime errors for a damaged file
         raise InputError(f"{state} is damaged, so the run cannot go on; start anew (--overwrite).") from error
+
+
+def _machinery(device: torch.device) -> dict[str, str]:
+    """What may differ between two machines or two days, and changes the last digits of a step."""
+    threads = torch.get_num_threads() if device.type == "cpu" else "-"
+    found = {"torch": torch.__version__, "device": device, "threads": threads}
+    return {name: str(value) for name, value in found.items()}
 
 
 def _reload(bundle: Bundle, folder: Path) -> None:
