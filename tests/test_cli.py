@@ -452,19 +452,8 @@ def test_a_full_disk_leaves_nothing_half_written(
         return real(*arguments, **options)
 
     monkeypatch.setattr(sys.modules[module], name, full)
-    command = [
-        "finetune",
-        tiny,
-        train,
-        "--validation",
-        train,
-        "--batch-size",
-        "8",
-        "--learning-rate",
-        "1e-2",
-        "--epochs",
-        "8",
-    ]
+    settings = ["--batch-size", "8", "--learning-rate", "1e-2", "--epochs", "8"]
+    command = ["finetune", tiny, train, "--validation", train, *settings]
     refused(run(*command, "--out", out), "the disk is full")
     assert not [path for path in out.rglob("*") if path.name.startswith(".writing-")]
     assert load_file(out / "model" / "model.safetensors")

@@ -22,8 +22,6 @@ from torch import Tensor
 
 SMALL_BLOCK = 256
 """Tokens below which a block takes in sequences of other lengths; measured on a CPU, where a call costs about this much."""
-GROUPED = 256
-"""Tokens up to which unequal sequences share a block where padding one costs no gathering."""
 SPARED = 4
 """Blocks that a plan may have more than the fewest, where that spares it the gathering of tokens into another order."""
 
@@ -150,7 +148,7 @@ class Layout:
             new = (len(run), int(run[0]))
             block = [*(together[-1] if together else []), new]
             real, longest = sum(count * length for count, length in block), max(length for _, length in block)
-            if together and real <= GROUPED and real >= 0.9 * longest * sum(count for count, _ in block):
+            if together and real <= SMALL_BLOCK and real >= 0.9 * longest * sum(count for count, _ in block):
                 together[-1] = block
             else:
                 together.append([new])
