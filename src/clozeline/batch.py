@@ -12,13 +12,16 @@ Shape letters, used as suffixes in the whole package (`x_TD` is a tensor of shap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Made = TypeVar("Made")
 
 SMALL_BLOCK = 256
 """Tokens below which a block takes in sequences of other lengths; measured on a CPU, where a call costs about this much."""
@@ -64,6 +67,7 @@ class Layout:
     offsets: Tensor
     positions: Tensor
     lengths: tuple[int, ...] = field(repr=False)
+    _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device | str = "cpu") -> Layout:
@@ -159,6 +163,13 @@ class Layout:
         count, longest = sum(counts), max(lengths)
         keep = torch.from_numpy(np.arange(longest) < np.repeat(lengths, counts)[:, None]) if len(runs) > 1 else None
         return Block(count, longest, None if keep is None else keep.to(self.offsets.device), runs)
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` gives, made for this layout only once: what the layers share and no gradient goes through."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        found: Made = self._kept[key]
+        return found
 
     def first(self, x_TD: Tensor) -> Tensor:
         """The first token of each sequence, (S, D): what padded code writes as `x[:, 0]`."""

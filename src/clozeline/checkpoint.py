@@ -213,6 +213,15 @@ def own_head(raw: Mapping[str, Any]) -> str | None:
     return next((kind for kind in kinds if kind is not None), None) if kinds else "base"
 
 
+def names(family: Family, network: Network, head: str | None) -> dict[str, tuple[str, ...]]:
+    """The name of each of the network's parameters, and those of the tensors that hold it, without prefix."""
+    table = family.table(network.config, head)
+    found = {name: table.get(name) for name, _ in network.named_parameters()}
+    unnamed = [name for name, theirs in found.items() if theirs is None]
+    assert not unnamed, f"the family {family.name} has no name for {', '.join(unnamed)}"
+    return {name: theirs for name, theirs in found.items() if theirs is not None}
+
+
 def _head_names(family: Family, config: EncoderConfig, head: str) -> set[str]:
     """What a head's tensors are called in a checkpoint, copies of tied ones too."""
     table = family.table(config, head)
@@ -225,6 +234,8 @@ def _plain_names(tensors: dict[str, Tensor], family: Family) -> dict[str, Tensor
     plain: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         short = name.removeprefix(family.prefix)
+        for old, new in family.renamed.items():
+            short = new + short.removeprefix(old) if short.startswith(old) else short
         short = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", short))
         if short in plain:
             raise InputError(f"The checkpoint holds {short!r} twice, as {name!r} too; one of them must go.")
@@ -243,9 +254,8 @@ def _fill(
     folder: Path,
 ) -> tuple[list[str], list[str]]:
     """Copy every tensor to its parameter. Gives the parameters left fresh and the tensors left over, or raises."""
-    table = family.table(network.config, head)
     parameters = dict(network.named_parameters())
-    assert parameters.keys() == table.keys(), parameters.keys() ^ table.keys()
+    table = names(family, network, head)
     left = set(tensors)
     fresh: list[str] = []
     wrong: list[tuple[str, str]] = []
@@ -276,7 +286,7 @@ def _fill(
                 wrong.append((f"{second} differs", f"{first} (one tensor, tied)"))
     # what belongs to another head is left out; of a head unknown here that is all there is beside the encoder
     others = {name for kind in family.heads for name in _head_names(family, network.config, kind)} if own else left
-    others = left & others
+    others = left & others | {name for name in left if name.startswith(family.foreign)}
     wrong += [(f"{name} {tuple(tensors[name].shape)}", "(no such parameter)") for name in sorted(left - others)]
     if wrong:
         raise InputError(_diff(folder, wrong))
@@ -324,7 +334,7 @@ def save(folder: Path, family: Family, network: Network, head: str | None, extra
     (folder / "config.json").write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     parameters = dict(network.named_parameters())
     tensors: dict[str, Tensor] = {}
-    for ours, theirs in family.table(network.config, head).items():
+    for ours, theirs in names(family, network, head).items():
         for name, part in zip(theirs, parameters[ours].detach().chunk(len(theirs)), strict=True):
             tensors[family.written(name, head)] = part.contiguous().cpu()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

@@ -12,28 +12,26 @@ import torch
 from torch import Tensor
 
 from clozeline.batch import Packed
-from clozeline.config import EncoderConfig
 from clozeline.families import FAMILIES
 from clozeline.model.encoder import Encoder
 from clozeline.model.kernels import KERNELS
+from conformance import VARIANTS, model_type, sizes
 from helpers import random_batch
 
 NOISE = {torch.float64: 1e-12, torch.bfloat16: 0.1}
 LENGTHS = (9, 40, 1, 33, 40, 2, 36)  # 40 is all that the model reads; 33 and 36 may share a block with 40
 
 
-def small(family: str) -> EncoderConfig:
-    preset = next(iter(FAMILIES[family].presets.values()))
-    return preset.replace(vocab_size=300, width=32, layers=3, heads=4, ffn_width=64, max_length=40)
-
-
-@pytest.fixture(params=[(family, kernel) for family in FAMILIES for kernel in KERNELS], ids="-".join)
+@pytest.fixture(params=[(variant, kernel) for variant in VARIANTS for kernel in KERNELS], ids="-".join)
 def encoder(request: pytest.FixtureRequest) -> Encoder:
-    family, kernel = request.param
+    variant, kernel = request.param
     device, dtype = ("cuda", torch.bfloat16) if kernel == "varlen" else ("cpu", torch.float64)
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("varlen needs a CUDA device")
-    network = FAMILIES[family].build(small(family))
+    family = FAMILIES[model_type(variant)]
+    network = family.build(family.read(sizes(variant)).replace(vocab_size=300))
+    if kernel == "varlen" and network.encoder.embedding.positions.products > 1:
+        pytest.skip("varlen takes no score bias")
     for parameter in network.parameters():  # weights as large as a trained model's, so that dependence would show
         parameter.data += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     network.encoder.use_kernel(kernel)
@@ -53,9 +51,11 @@ def read(encoder: Encoder, batch: Packed) -> Tensor:
 def pick(batch: Packed, order: list[int]) -> Packed:
     """Some sequences of a batch, in this order."""
     ids = batch.layout.split(batch.ids)
-    assert batch.segments is not None
+    chosen = [ids[at].numpy() for at in order]
+    if batch.segments is None:
+        return Packed.of(chosen)
     segments = batch.layout.split(batch.segments)
-    return Packed.of([ids[at].numpy() for at in order], [segments[at].numpy() for at in order])
+    return Packed.of(chosen, [segments[at].numpy() for at in order])
 
 
 def outputs(encoder: Encoder, batch: Packed) -> list[Tensor]:
@@ -78,7 +78,8 @@ def test_a_sequence_gives_the_same_in_any_company_and_order_as_alone(encoder: En
 def test_equal_sequences_give_equal_results(encoder: Encoder) -> None:
     batch = random_batch(encoder.config, LENGTHS)
     first, other, second = outputs(encoder, pick(batch, [3, 1, 3]))
-    assert torch.equal(first, second)
+    # in a band, where a sequence lies decides which zeros its sums pass over, so the last bit may differ
+    torch.testing.assert_close(first, second, rtol=0, atol=noise(encoder) if encoder.config.windows else 0)
     assert first.shape != other.shape
 
 

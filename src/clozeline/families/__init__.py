@@ -6,10 +6,31 @@ To add one, write its file and add it to `FAMILIES`; CONTRIBUTING.md walks throu
 from __future__ import annotations
 
 from clozeline.errors import InputError, nearest
+from clozeline.families.albert import ALBERT
 from clozeline.families.bert import BERT
+from clozeline.families.deberta import DEBERTA
+from clozeline.families.distilbert import DISTILBERT
+from clozeline.families.electra import ELECTRA
 from clozeline.families.family import Family
+from clozeline.families.modernbert import MODERNBERT
+from clozeline.families.mpnet import MPNET
+from clozeline.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (BERT,)}
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        BERT,
+        ROBERTA,
+        XLM_ROBERTA,
+        CAMEMBERT,
+        DISTILBERT,
+        ALBERT,
+        ELECTRA,
+        DEBERTA,
+        MODERNBERT,
+        MPNET,
+    )
+}
 
 
 def by_name(name: str) -> Family:

@@ -7,6 +7,7 @@ import math
 from torch import Tensor, nn
 
 from clozeline.batch import Layout
+from clozeline.config import EncoderConfig
 from clozeline.model import kernels
 from clozeline.model.layers import Linear
 from clozeline.model.positions import Positions
@@ -46,27 +47,36 @@ def attend(
 class Attention(nn.Module):
     """Multi-head self-attention, (T, D) -> (T, D). `kernel` may be set at any time: "auto", "varlen", "blocks", "eager"."""
 
-    def __init__(self, width: int, heads: int, positions: Positions, *, layer: int, dropout: float) -> None:
+    def __init__(self, config: EncoderConfig, positions: Positions, window: int | None) -> None:
+        """window: tokens seen on either side; None sees the whole sequence."""
         super().__init__()
-        self.qkv = Linear(width, 3 * width)
-        self.out = Linear(width, width)
-        self.heads = heads
-        self.layer = layer
-        self.dropout = dropout
+        self.qkv = Linear(config.width, 3 * config.width, bias=config.block.bias)
+        self.out = Linear(config.width, config.width, bias=config.block.bias)
+        self.heads = config.heads
+        self.dropout = config.attention_dropout
+        self.window = window
+        self.scale = 1 / math.sqrt(config.head_width * positions.products)
         self.kernel = "auto"
         self.positions = (positions,)  # in a tuple, because its parameters belong to the encoder and not to this layer
 
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
         (positions,) = self.positions
-        q_TNH, k_TNH, v_TNH = self.qkv(x_TD).view(len(x_TD), 3, self.heads, -1).unbind(1)
-        q_TNH, k_TNH = positions.turn(q_TNH, k_TNH, layout)
+        q_TNH, k_TNH, v_TNH = self._projected(x_TD)
+        q_TNH, k_TNH = positions.turn(q_TNH, k_TNH, layout, local=self.window is not None)
         y_TNH = attend(
             q_TNH,
             k_TNH,
             v_TNH,
             layout,
-            bias=positions.bias(self.layer),
+            window=self.window,
+            bias=positions.bias(lambda rows_RD: self._projected(rows_RD.to(x_TD.dtype))[:2], layout),
             dropout=self.dropout if self.training else 0.0,
+            scale=self.scale,
             kernel=self.kernel,
         )
         return self.out(y_TNH.reshape(x_TD.shape))
+
+    def _projected(self, x_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (T, N, H)."""
+        q_TNH, k_TNH, v_TNH = self.qkv(x_TD).view(len(x_TD), 3, self.heads, -1).unbind(1)
+        return q_TNH, k_TNH, v_TNH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import torch
@@ -12,20 +13,25 @@ from clozeline.batch import Layout, Packed
 from clozeline.config import EncoderConfig
 from clozeline.model.attention import Attention
 from clozeline.model.dropout import Dropout
-from clozeline.model.layers import Embedding, FeedForward, LayerNorm, Linear
-from clozeline.model.positions import Learned, Positions
+from clozeline.model.layers import ACTIVATIONS, Convolve, Embedding, FeedForward, GatedFeedForward, LayerNorm, Linear
+from clozeline.model.positions import Positions, build
 
 
 class TokenEmbedding(nn.Module):
-    """Token, position and segment rows, summed and normalised: batch -> (T, D) in `compute_dtype`."""
+    """Token, position and segment rows, summed and normalised: batch -> (T, D) in `compute_dtype`.
+
+    A table narrower than the encoder is widened by a linear map (Lan et al. 2020, ALBERT).
+    """
 
     def __init__(self, config: EncoderConfig, positions: Positions) -> None:
         super().__init__()
-        self.tokens = Embedding(config.vocab_size, config.width)
-        self.segments = Embedding(config.segments, config.width) if config.segments else None
+        width = config.table_width
+        self.tokens = Embedding(config.vocab_size, width)
+        self.segments = Embedding(config.segments, width) if config.segments else None
         self.positions = positions
-        self.norm = LayerNorm(config.width, eps=config.norm_eps)
-        self.dropout = Dropout(config.dropout)
+        self.norm = LayerNorm(width, eps=config.norm_eps, bias=config.block.bias)
+        self.dropout = Dropout(config.dropout if "embedding" in config.block.dropped else 0)
+        self.widen = Linear(width, config.width) if config.embedding_width else nn.Identity()
         self.compute_dtype: torch.dtype | None = None
 
     def forward(self, batch: Packed) -> Tensor:
@@ -34,7 +40,7 @@ class TokenEmbedding(nn.Module):
             x_TD = x_TD + (self.segments.weight[0] if batch.segments is None else self.segments(batch.segments))
         if (placed := self.positions.embed(batch.layout)) is not None:
             x_TD = x_TD + placed
-        return self.dropout(self.norm(x_TD.to(self.compute_dtype or x_TD.dtype)))
+        return self.widen(self.dropout(self.norm(x_TD.to(self.compute_dtype or x_TD.dtype))))
 
 
 class Layer(nn.Module):
@@ -42,17 +48,47 @@ class Layer(nn.Module):
 
     def __init__(self, config: EncoderConfig, positions: Positions, number: int) -> None:
         super().__init__()
-        self.attention = Attention(
-            config.width, config.heads, positions, layer=number, dropout=config.attention_dropout
-        )
-        self.attention_norm = LayerNorm(config.width, eps=config.norm_eps)
-        self.ffn = FeedForward(config.width, config.ffn_width, config.activation)
-        self.ffn_norm = LayerNorm(config.width, eps=config.norm_eps)
-        self.dropout = Dropout(config.dropout)
+        block, windows = config.block, config.windows
+        feed_forward = GatedFeedForward if block.gated else FeedForward
+        self.attention = Attention(config, positions, windows[number] if windows else None)
+        self.attention_norm = LayerNorm(config.width, eps=config.norm_eps, bias=block.bias)
+        self.attention_dropout = Dropout(config.dropout if "attention" in block.dropped else 0)
+        self.ffn = feed_forward(config.width, config.ffn_width, config.activation, bias=block.bias)
+        self.ffn_norm = LayerNorm(config.width, eps=config.norm_eps, bias=block.bias)
+        self.ffn_dropout = Dropout(config.dropout if "ffn" in block.dropped else 0)
 
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
-        x_TD = self.attention_norm(self.dropout(self.attention(x_TD, layout), onto=x_TD))
-        return self.ffn_norm(self.dropout(self.ffn(x_TD), onto=x_TD))
+        x_TD = self.attention_norm(self.attention_dropout(self.attention(x_TD, layout), onto=x_TD))
+        return self.ffn_norm(self.ffn_dropout(self.ffn(x_TD), onto=x_TD))
+
+
+class PreNormLayer(Layer):
+    """The same with norms before attention and feed-forward; the first layer reads what the embedding has normalised."""
+
+    def __init__(self, config: EncoderConfig, positions: Positions, number: int) -> None:
+        super().__init__(config, positions, number)
+        if number == 0:
+            self.attention_norm = nn.Identity()  # type: ignore[assignment]
+
+    def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
+        x_TD = self.attention_dropout(self.attention(self.attention_norm(x_TD), layout), onto=x_TD)
+        return self.ffn_dropout(self.ffn(self.ffn_norm(x_TD)), onto=x_TD)
+
+
+class ConvolvedLayer(Layer):
+    """A layer with a convolution of its input added to its output (DeBERTa-v2's first)."""
+
+    def __init__(self, config: EncoderConfig, positions: Positions, number: int) -> None:
+        super().__init__(config, positions, number)
+        assert config.block.convolution is not None
+        size, groups, activation = dataclasses.astuple(config.block.convolution)
+        self.convolve = Convolve(config.width, size, groups)
+        self.activate = ACTIVATIONS[activation]
+        self.convolve_norm = LayerNorm(config.width, eps=config.norm_eps)
+
+    def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
+        near_TD = self.activate(self.ffn_dropout(self.convolve(x_TD, layout)))
+        return self.convolve_norm(super().forward(x_TD, layout) + near_TD)
 
 
 class Encoder(nn.Module):
@@ -68,9 +104,15 @@ class Encoder(nn.Module):
         """Fresh weights are drawn from torch's generator; fresh=False leaves them unset, for a checkpoint to fill."""
         super().__init__()
         self.config = config
-        positions = Learned(config.max_length, config.width)
+        block, own = config.block, config.distinct_layers
+        positions = build(config)
+        kinds = [PreNormLayer if block.norm_first else Layer] * own
+        if block.convolution is not None:
+            kinds[0] = ConvolvedLayer
         self.embedding = TokenEmbedding(config, positions)
-        self.layers = nn.ModuleList(Layer(config, positions, number) for number in range(config.layers))
+        self.layers = nn.ModuleList(kind(config, positions, number) for number, kind in enumerate(kinds))
+        self.order = [number * own // config.layers for number in range(config.layers)]  # ALBERT repeats its layers
+        self.norm = LayerNorm(config.width, eps=config.norm_eps, bias=block.bias) if block.norm_first else nn.Identity()
         if fresh:
             initialise(self, config.init_std)
 
@@ -85,9 +127,10 @@ class Encoder(nn.Module):
         if x_TD.device.type == "cpu" and (self.few_sizes or x_TD.dtype == torch.bfloat16):
             x_TD = F.pad(x_TD, (0, 0, 0, _spare_rows(tokens)))
         yield x_TD[:tokens]
-        for layer in self.layers:
-            x_TD = layer(x_TD, batch.layout)
+        for number in self.order[:-1]:
+            x_TD = self.layers[number](x_TD, batch.layout)
             yield x_TD[:tokens]
+        yield self.norm(self.layers[self.order[-1]](x_TD, batch.layout))[:tokens]
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -123,6 +166,7 @@ def initialise(module: nn.Module, std: float) -> None:
             nn.init.zeros_(part.bias)
         if isinstance(part, LayerNorm):
             nn.init.ones_(part.weight)
-            nn.init.zeros_(part.bias)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
     for parameter in (parameter for name, parameter in module.named_parameters(recurse=False) if name == "bias"):
         nn.init.zeros_(parameter)  # a bias that stands by itself, as a masked-LM head's does

@@ -16,39 +16,68 @@ from clozeline.model.layers import ACTIVATIONS, Embedding, LayerNorm, Linear, fr
 
 
 class Pooler(nn.Module):
-    """The first token of each sequence through a dense layer and tanh (BERT's pooled output), (T, D) -> (S, D)."""
+    """One vector for each sequence: what it picks, dropout, a dense layer, an activation, perhaps a norm, (T, D) -> (S, D).
 
-    def __init__(self, config: EncoderConfig) -> None:
+    As it is by default, BERT's: the first token, tanh. The configuration's `pool` may pick the mean over the tokens instead.
+    """
+
+    def __init__(self, config: EncoderConfig, activation: str = "tanh", *, drop: float = 0, norm: bool = False) -> None:
         super().__init__()
-        self.dense = Linear(config.width, config.width)
+        self.pick = Layout.mean if config.pool == "mean" else Layout.first
+        self.dropout = Dropout(drop)
+        self.dense = Linear(config.width, config.width, bias=config.block.bias)
+        self.activate = ACTIVATIONS[activation]
+        self.norm = LayerNorm(config.width, eps=config.norm_eps, bias=config.block.bias) if norm else nn.Identity()
 
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
-        return torch.tanh(self.dense(layout.first(x_TD)))
+        return self.norm(self.activate(self.dense(self.dropout(self.pick(layout, x_TD)))))
+
+
+class Transform(nn.Module):
+    """A dense layer, an activation, perhaps a norm, before a head's last map: (n, D) -> (n, width); None keeps the width."""
+
+    def __init__(self, config: EncoderConfig, activation: str, *, norm: bool = False, width: int | None = None) -> None:
+        super().__init__()
+        bias, width = config.block.bias, width or config.width
+        self.dense = Linear(config.width, width, bias=bias)
+        self.activate = ACTIVATIONS[activation]
+        self.norm = LayerNorm(width, eps=config.norm_eps, bias=bias) if norm else nn.Identity()
+
+    def forward(self, x_nD: Tensor) -> Tensor:
+        return self.norm(self.activate(self.dense(x_nD)))
 
 
 class SequenceHead(nn.Module):
-    """One score for each class and sequence, from the pooled output: (T, D) -> (S, C) logits in fp32."""
+    """One score for each class and sequence: (T, D) -> (S, C) logits in fp32. dropout: None drops as the configuration says.
 
-    def __init__(self, config: EncoderConfig, classes: int) -> None:
+    Of classes, of whether a second text follows (next sentence: class 0 "it follows", 1 "it does not"; sentence order:
+    0 "in order", 1 "swapped"), or of one choice among several, each a sequence of its own (C = 1).
+    """
+
+    def __init__(self, config: EncoderConfig, classes: int, pooler: Pooler, dropout: float | None = None) -> None:
         super().__init__()
-        self.pooler = Pooler(config)
-        self.dropout = Dropout(config.dropout if config.head_dropout is None else config.head_dropout)
+        self.pooler = pooler
+        self.dropout = Dropout(head_dropout(config) if dropout is None else dropout)
         self.classifier = Linear(config.width, classes)
 
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
         return self.classifier(self.dropout(self.pooler(x_TD, layout))).float()
 
 
-class NextSentenceHead(nn.Module):
-    """Does the second text follow the first? (T, D) -> (S, 2) logits in fp32: class 0 "it follows", 1 "it does not"."""
+class TokenHead(nn.Module):
+    """One score for each class and token: (T, D) -> (T, C) logits in fp32.
 
-    def __init__(self, config: EncoderConfig) -> None:
+    For spans C is 2: does an answer start here, does it end here? For detection it is 1: was this token replaced?
+    """
+
+    def __init__(self, config: EncoderConfig, classes: int, *, drop: float, transform: Transform | None = None) -> None:
         super().__init__()
-        self.pooler = Pooler(config)
-        self.classifier = Linear(config.width, 2)
+        self.transform = nn.Identity() if transform is None else transform
+        self.dropout = Dropout(drop)
+        self.classifier = Linear(config.width, classes)
 
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
-        return self.classifier(self.pooler(x_TD, layout)).float()
+        return self.classifier(self.dropout(self.transform(x_TD))).float()
 
 
 class MaskedLMHead(nn.Module):
@@ -57,18 +86,33 @@ class MaskedLMHead(nn.Module):
     The output matrix is the token table itself (tied); the head owns a bias and a dense, activation, norm transform.
     """
 
-    def __init__(self, config: EncoderConfig, table: Embedding) -> None:
+    def __init__(self, config: EncoderConfig, table: Embedding, activation: str) -> None:
         super().__init__()
-        self.dense = Linear(config.width, config.width)
-        self.norm = LayerNorm(config.width, eps=config.norm_eps)
+        self.transform = Transform(config, activation, norm=True, width=config.table_width)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-        self.activate = ACTIVATIONS[config.activation]
         self.table = (table,)  # in a tuple: the table's weight belongs to the encoder
 
     def forward(self, x_TD: Tensor, chosen_M: Tensor) -> Tensor:
-        x_MD = self.norm(self.activate(self.dense(x_TD[chosen_M])))
+        x_MD = self.transform(x_TD[chosen_M])
         (table,) = self.table
         return nn.functional.linear(x_MD, table.weight.to(x_MD.dtype), self.bias.to(x_MD.dtype)).float()
+
+
+class PretrainingHead(nn.Module):
+    """Masked words and pairs of texts together, as BERT and ALBERT were trained: (T, D), (M,) -> (M, V), (S, 2)."""
+
+    def __init__(self, masked_lm: MaskedLMHead, pair: SequenceHead) -> None:
+        super().__init__()
+        self.masked_lm = masked_lm
+        self.pair = pair
+
+    def forward(self, x_TD: Tensor, layout: Layout, chosen_M: Tensor) -> tuple[Tensor, Tensor]:
+        return self.masked_lm(x_TD, chosen_M), self.pair(x_TD, layout)
+
+
+def head_dropout(config: EncoderConfig) -> float:
+    """The rate before a task's last map."""
+    return config.dropout if config.head_dropout is None else config.head_dropout
 
 
 class Network(nn.Module):

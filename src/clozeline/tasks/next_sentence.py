@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clozeline.batch import Packed
-from clozeline.model.heads import Network, NextSentenceHead
+from clozeline.model.heads import Network, SequenceHead
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class NextSentence:
 
     def logits(self, network: Network, batch: Packed) -> Tensor:
         """(S, 2) fp32 logits, one row a pair."""
-        assert isinstance(network.head, NextSentenceHead)
+        assert isinstance(network.head, SequenceHead)
         logits_S2: Tensor = network.head(network.encoder(batch), batch.layout)
         return logits_S2
 
