@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ PLAIN = [f"w{number}" for number in range(50)]
 VOCABULARY = [*SPECIAL, *(word for words in SIGNS.values() for word in words), *PLAIN]
 
 Row = tuple[str, str]
+Pieces = Sequence[tuple[str, float, int]]
 
 
 def reviews(count: int, seed: int = 0, shortest: int = 2, longest: int = 12) -> list[Row]:
@@ -63,3 +65,20 @@ def pad(values_T: torch.Tensor, layout: Layout) -> torch.Tensor:
 def real(layout: Layout) -> torch.Tensor:
     """(S, longest), True where a token is: `pad(x, layout)[real(layout)]` is x again."""
     return torch.arange(layout.longest) < torch.tensor(layout.lengths)[:, None]
+
+
+def write_sentencepiece(path: Path, pieces: Pieces, model: int = 1, charsmap: bytes = b"") -> Path:
+    """A SentencePiece model file of (text, score, kind) pieces; model 1 is unigram, 2 BPE."""
+
+    def number(value: int) -> bytes:
+        return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + number(value >> 7)
+
+    def held(field: int, data: bytes) -> bytes:
+        return number(field << 3 | 2) + number(len(data)) + data
+
+    parts = [
+        held(1, held(1, text.encode()) + number(2 << 3 | 5) + struct.pack("<f", score) + number(3 << 3) + number(kind))
+        for text, score, kind in pieces
+    ]
+    path.write_bytes(b"".join(parts) + held(2, number(3 << 3) + number(model)) + held(3, held(2, charsmap)))
+    return path

@@ -365,7 +365,7 @@ def test_lines_of_vocab_txt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "neither tokenizer.json nor vocab.txt: it has no files"),
+        ({}, "neither tokenizer.json nor vocab.txt, .*: it has no files"),
         ({"model.bin": b"", "config.json": b"{}"}, "it has config.json, model.bin"),
         ({"vocab.txt": b""}, "vocab.txt is empty"),
         ({"vocab.txt": b"a\nb\n"}, r"vocab.txt lacks \[UNK\], \[CLS\] or \[SEP\]"),
@@ -376,6 +376,15 @@ def test_lines_of_vocab_txt(tmp_path: Path) -> None:
         (
             {"vocab.txt": b"a\n", "tokenizer_config.json": b'{"tokenizer_class": "BertJapaneseTokenizer"}'},
             "has a bare vocab.txt of a BertJapaneseTokenizer",
+        ),
+        ({"vocab.json": b"{}"}, "merges.txt is missing"),
+        ({"vocab.json": b"{}", "merges.txt": b"a b c"}, "no byte-level BPE vocabulary"),
+        ({"vocab.json": b'{"a": 0, "<s>": 1}', "merges.txt": b""}, "lacks </s>, which should stand around a text"),
+        ({"spm.model": b"\x0a\x09abc"}, "spm.model is damaged or no SentencePiece model .it ends too early"),
+        ({"spm.model": b""}, "spm.model holds no SentencePiece model"),
+        (
+            {"spm.model": b"", "tokenizer_config.json": b'{"tokenizer_class": "BertTokenizer"}'},
+            "has a bare spm.model of a BertTokenizer",
         ),
         ({"vocab.txt": b"a\n", "tokenizer_config.json": b"{"}, "tokenizer_config.json is not valid JSON"),
         ({"vocab.txt": b"a\n", "special_tokens_map.json": b"[]"}, "special_tokens_map.json must hold a JSON object"),

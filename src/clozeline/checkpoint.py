@@ -23,6 +23,7 @@ from clozeline.errors import InputError
 from clozeline.families import by_name
 from clozeline.families.family import Family
 from clozeline.model.heads import Network
+from clozeline.tokenizer_classes import SENTENCEPIECE
 
 TOKENIZER_FILES = [
     "tokenizer.json",
@@ -30,6 +31,9 @@ TOKENIZER_FILES = [
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    *SENTENCEPIECE,
 ]
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 

@@ -19,7 +19,8 @@ from tokenizers import Tokenizer as Backend
 
 from clozeline.errors import InputError, nearest
 from clozeline.files import staged
-from clozeline.tokenizer_files import EXTRA, ROLES, add_tokens, read_folder, role_token, token_name
+from clozeline.tokenizer_classes import ROLES, role_token, token_name
+from clozeline.tokenizer_files import EXTRA, add_tokens, read_folder
 
 LongText = Literal["error", "truncate", "head_tail", "window"]
 
@@ -104,12 +105,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: str | Path, max_length: int | None = None) -> Tokenizer:
-        """Read `tokenizer.json`, or a bare WordPiece `vocab.txt`, with the settings files beside it.
+        """Read `tokenizer.json`, or an older vocabulary (`tokenizer_classes`), with the settings files beside it.
 
         max_length: tokens the model can read at once, special tokens included.
 
         Raises:
-            InputError: the folder has neither file, or one that cannot be used.
+            InputError: the folder has no such file, or one that cannot be used.
         """
         backend, settings = read_folder(Path(folder))
         return cls(backend, settings, max_length)

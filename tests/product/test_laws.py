@@ -17,7 +17,9 @@ LONGEST = 400  # lines
 # A module imports what stands in lines above it, or in its own package. A package is named by its folder.
 ORDER = (
     "errors",
-    "config batch files precision tokenizer_files",
+    "config batch files precision sentencepiece_file",
+    "tokenizer_classes",
+    "tokenizer_files",
     "model tokenizer",
     "families data",
     "checkpoint tasks",
