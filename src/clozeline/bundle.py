@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ Task = TextClassification | MaskedLM | NextSentence
 
 @dataclass
 class Bundle:
-    """name: what it was loaded from; task: None for a bare encoder; fresh: parameters that no checkpoint filled."""
+    """name: what it was loaded from; task: None for a bare encoder, or a head whose task is not served here.
+
+    fresh: parameters that no checkpoint filled; kept: what `config.json` said of such a head, to be written again.
+    """
 
     name: str
     family: Family
@@ -34,15 +37,11 @@ class Bundle:
     tokenizer: Tokenizer
     task: Task | None
     fresh: list[str]
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def config(self) -> EncoderConfig:
         return self.network.config
-
-    @property
-    def head(self) -> str | None:
-        """The kind of head the network has: its task's, or the bare encoder's pooler, or none."""
-        return self.task.head if self.task is not None else None if self.network.head is None else "base"
 
     def save(self, folder: str | Path, card: str | None = None) -> None:
         """Write the model folder, whole or not at all; transformers loads it too.
@@ -51,13 +50,13 @@ class Bundle:
             InputError: the folder cannot be written, or the disk is full; what was there is untouched.
         """
         with staged(Path(folder)) as stage:
-            extra = {} if self.task is None else self.task.raw()
+            extra = dict(self.kept) if self.task is None else self.task.raw()
             if self.fresh:  # so that whoever loads it is told, as now
                 extra["clozeline"] = {
                     **extra.get("clozeline", {}),
                     "untrained": checkpoint.marks(self.network, self.fresh),
                 }
-            checkpoint.save(stage, self.family, self.network, self.head, extra)
+            checkpoint.save(stage, self.family, self.network, self.network.kind, extra)
             self.tokenizer.save(stage)
             if card is not None:
                 (stage / "README.md").write_text(card, encoding="utf-8")
@@ -82,7 +81,8 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
         theirs = TextClassification.from_raw(raw) if own == task.head else TextClassification()
         task, keep = _settle_labels(task, theirs, name)
         reset = None if keep else "head.classifier."
-    classes = len(task.labels) or 2 if isinstance(task, TextClassification) else 0
+    labels = task.labels if isinstance(task, TextClassification) else raw.get("id2label") or ()
+    classes = len(labels) or raw.get("num_labels", 2)
     loaded = checkpoint.load(folder, (own or "base") if task is None else task.head, classes, reset=reset, seed=seed)
     tokenizer = Tokenizer.load(folder, loaded.config.max_length)
     tokenizer.check(loaded.config.vocab_size)
@@ -97,7 +97,21 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
     elif loaded.unused:
         log.info("%s: not used by this task: %s", name, ", ".join(loaded.unused))
     loaded.network.eval()
-    return Bundle(str(name), loaded.family, loaded.network, tokenizer, task, fresh)
+    kept: dict[str, Any] = {
+        key: raw[key] for key in ("id2label", "label2id", "problem_type") if task is None and key in raw
+    }
+    return Bundle(str(name), loaded.family, loaded.network, tokenizer, task, fresh, kept)
+
+
+def add_words(bundle: Bundle, words: Sequence[str]) -> list[int]:
+    """Give words tokens of their own, each beginning as the mean of what it was read as before. Gives their ids.
+
+    Raises:
+        InputError: a word is empty, has a space at an end, is repeated, or is a token already.
+    """
+    parts = bundle.tokenizer.add_words(words)
+    bundle.network.grow(parts)
+    return list(parts)
 
 
 def _own_task(own: str | None, raw: Mapping[str, Any]) -> Task | None:

@@ -21,7 +21,7 @@ def model_card(
     validation: str | Path | None = None,
 ) -> str:
     """A model card in the hub's format: metadata between dashes, then what the model is and how it was made."""
-    pipeline = PIPELINES.get(bundle.head or "base")
+    pipeline = PIPELINES.get(bundle.network.kind or "base")
     lines = [
         "---",
         "library_name: transformers",

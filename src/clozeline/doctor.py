@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import platform
 from collections import Counter
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
 import clozeline
-from clozeline import checkpoint
+from clozeline import checkpoint, tokenizer_check
+from clozeline.config import Bucketed
 from clozeline.errors import InputError
 from clozeline.model import kernels, onednn
+from clozeline.model.heads import Network
 from clozeline.precision import compute_dtype, pick_device
-from clozeline.tasks.text_classification import TextClassification
 from clozeline.tokenizer import Tokenizer
 
 DROPOUT = 0.1
 """On attention weights in training, as nearly every published BERT has it."""
+LABELLED = ("text_classification", "token_classification")
 
 
 def machine() -> dict[str, Any]:
@@ -57,34 +60,37 @@ def model(name: str) -> dict[str, Any]:
     folder = checkpoint.find(name)
     raw = checkpoint.read_config(folder)
     task = checkpoint.own_head(raw)  # None: a head not known here
-    labels = TextClassification.from_raw(raw).labels if task == "text_classification" else ()
-    loaded = checkpoint.load(folder, task or "base", len(labels))
-    config, parameters = loaded.config, dict(loaded.network.named_parameters())
-    parts = {
-        "tokens": "encoder.embedding.tokens.",
-        "positions, segments, norm": "encoder.embedding.",
-        "layers": "encoder.layers.",
-        "head": "head.",
-    }
-    sizes: Counter[str] = Counter()
-    for ours, parameter in parameters.items():
-        sizes[next(part for part, prefix in parts.items() if ours.startswith(prefix))] += parameter.numel()
-    found = {
+    problems: list[str] = []
+    try:
+        loaded = checkpoint.load(folder, task or "base", _outputs(raw))
+    except InputError as error:  # perhaps only of the head, a decoder that should be tied for one
+        loaded = checkpoint.load(folder, None)
+        problems.append(str(error))
+    config, network = loaded.config, loaded.network
+    tensors = checkpoint.read_tensors(folder)
+    head = loaded.family.heads[network.kind or "base"]
+    tied = [f"{second} to {first}" for second, first in head.tied.items() if second not in tensors]
+    labels = list((raw.get("id2label") or {}).values()) if task in LABELLED else []
+    found: dict[str, Any] = {
         "model": str(folder),
         "family": loaded.family.name,
-        "task": {None: ", ".join(raw["architectures"]), "base": "none: a bare encoder"}.get(task, task),
-        "labels": list(labels),
+        "task": {None: ", ".join(raw.get("architectures") or []), "base": "none: a bare encoder"}.get(task, task),
+        "labels": labels,
         "shape": f"{config.layers} layers, width {config.width}, {config.heads} heads",
-        "parameters": {"all": sizes.total(), **sizes},
-        "tensors on disk": dict(Counter(_name(tensor.dtype) for tensor in checkpoint.read_tensors(folder).values())),
+        "positions": str(config.positions),
+        "parameters": _sizes(network),
+        "tensors on disk": dict(Counter(_name(tensor.dtype) for tensor in tensors.values())),
+        "tied": tied,
         "longest sequence": config.max_length,
         "embedding rows": config.vocab_size,
+        **_attention(network),
         "tensors of other heads, not used": loaded.unused,
     }
-    problems = []
     try:
         tokenizer = Tokenizer.load(folder, config.max_length)
         found |= {"longest sequence": tokenizer.max_length, "tokenizer ids": tokenizer.vocab_size}
+        found["tokenizer"], wrong = tokenizer_check.check(tokenizer)
+        problems += wrong
         tokenizer.check(config.vocab_size)
         if tokenizer.pad_id != config.pad_id:
             problems.append(
@@ -94,15 +100,48 @@ def model(name: str) -> dict[str, Any]:
         problems.append(str(error))
     if config.pad_id is None or not 0 <= config.pad_id < config.vocab_size:
         problems.append(f"The padding token {config.pad_id} is not among the {config.vocab_size} embedding rows.")
-    if labels and labels == tuple(f"LABEL_{at}" for at in range(len(labels))):
+    if labels and labels == [f"LABEL_{at}" for at in range(len(labels))]:
         problems.append("The labels have placeholder names; put the real ones in id2label of config.json.")
     if task is None:
         problems.append("The head is of a kind not known here, so only the encoder can be used.")
+    if head.tied and raw.get("tie_word_embeddings") is False:
+        problems.append("config.json says that the decoder is not tied to the token table; here it always is.")
     if loaded.fresh:
         problems.append(f"The checkpoint lacks {', '.join(loaded.fresh)}; train before use.")
     if untrained := checkpoint.untrained(raw, loaded.network):
         problems.append(f"Saved before they were trained: {', '.join(untrained)}; train before use.")
     return {**found, "problems": problems}
+
+
+def _outputs(raw: Mapping[str, Any]) -> int:
+    """How many outputs a classifier in this checkpoint has."""
+    return len(raw.get("id2label") or ()) or int(raw.get("num_labels", 2))
+
+
+def _sizes(network: Network) -> dict[str, int]:
+    """Parameters by part."""
+    parts = {
+        "tokens": "encoder.embedding.tokens.",
+        "positions, segments, norm": "encoder.embedding.",
+        "layers": "encoder.",
+        "head": "head.",
+    }
+    sizes: Counter[str] = Counter()
+    for ours, parameter in network.named_parameters():
+        sizes[next(part for part, prefix in parts.items() if ours.startswith(prefix))] += parameter.numel()
+    return {"all": sizes.total(), **sizes}
+
+
+def _attention(network: Network) -> dict[str, str]:
+    """Which kernel serves this model's attention here, and why not a faster one."""
+    config, device = network.config, pick_device()
+    bias = network.encoder.embedding.positions.products > 1 or isinstance(config.positions, Bucketed)
+    served: dict[str, str] = {}
+    for use, dropout in (("prediction", 0.0), ("training", config.attention_dropout)):
+        for dtype in (torch.float32, torch.bfloat16):
+            why = kernels.refusal("varlen", device, dtype, dropout=dropout, bias=bias)
+            served[f"attention in {use}, {_name(dtype)}"] = "varlen, the fastest" if why is None else f"blocks: {why}"
+    return served
 
 
 def show(found: dict[str, Any]) -> str:

@@ -261,6 +261,19 @@ class Model:
             )
         return self.task.fill(self._network(), self.tokenizer, text, top, self._device)
 
+    def add_words(self, words: Sequence[str]) -> list[int]:
+        """Give words of a field, such as "tocilizumab", tokens of their own. Gives their ids.
+
+        A new word begins as the mean of the pieces that it was read as before, so that little changes until it is trained.
+        It is matched as a whole word. The model and the tokenizer grow together and are saved together.
+
+        Raises:
+            InputError: a word is empty, has a space at an end, is repeated, or is a token already; nothing is changed then.
+        """
+        if isinstance(words, str):
+            raise InputError("words must be a list of words, not one text; put it in a list.")
+        return bundles.add_words(self._bundle, words)
+
     def save(self, folder: str | Path) -> None:
         """Write a model folder that `load` and transformers read, whole or not at all.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from clozeline.errors import InputError, nearest
@@ -182,12 +183,42 @@ class Tokenizer:
         """The text of these tokens, special tokens left out."""
         return self._backend.decode([int(token_id) for token_id in ids], skip_special_tokens=True)
 
+    def add_words(self, words: Sequence[str]) -> dict[int, list[int]]:
+        """Make tokens of whole words, and give for each new id the ids that the word was read as before.
+
+        The embedding needs rows for them: `Model.add_words` does both.
+
+        Raises:
+            InputError: a word is empty, has a space at an end, is given twice, or is a token already.
+        """
+        if not words:
+            return {}
+        for at, word in enumerate(words):
+            if not isinstance(word, str) or not word.strip() or word != word.strip():
+                raise InputError(f"words[{at}] is {word!r}; give words without spaces around them.")
+            if word in words[:at] or self.id(word) is not None:
+                raise InputError(
+                    f"words[{at}], {word!r}, is {'given twice' if word in words[:at] else 'a token already'}."
+                )
+        marked = any(part in str(self._backend.pre_tokenizer) for part in ("ByteLevel", "Metaspace"))
+        before = [self._backend.encode(f" {word}" if marked else word, add_special_tokens=False).ids for word in words]
+        # where a space is a part of the word behind it, it is a part of a new word too
+        self._backend.add_tokens([AddedToken(word, single_word=True, lstrip=marked, normalized=True) for word in words])
+        ids = [new for word in words if (new := self.id(word)) is not None]
+        self.vocab_size = max(self.vocab_size, *(new + 1 for new in ids))
+        return dict(zip(ids, before, strict=True))
+
     def token(self, token_id: int) -> str:
         """The token with this id."""
         token = self._backend.id_to_token(token_id) if token_id >= 0 else None
         if token is None:
             raise InputError(f"No token has id {token_id}; the vocabulary has ids 0 to {self.vocab_size - 1}.")
         return token
+
+    def vocabulary(self) -> list[str]:
+        """The tokens in the order of their ids, without those that were added to the vocabulary."""
+        found = self._backend.get_vocab(with_added_tokens=False)
+        return sorted(found, key=found.__getitem__)
 
     def id(self, token: str) -> int | None:
         """The id of this token, None if the vocabulary does not have it."""

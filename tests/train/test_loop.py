@@ -44,7 +44,7 @@ def training(
     assert isinstance(loaded.task, TextClassification)
     if not dropout:
         network = loaded.family.build(
-            loaded.config.replace(dropout=0.0, attention_dropout=0.0), loaded.head, len(loaded.task.labels)
+            loaded.config.replace(dropout=0.0, attention_dropout=0.0), loaded.network.kind, len(loaded.task.labels)
         )
         network.load_state_dict(loaded.network.state_dict())
         loaded.network = network

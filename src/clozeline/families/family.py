@@ -186,7 +186,7 @@ class Family:
             module = None if head is None else self.heads[head].build(config, body, classes)
             if module is not None:
                 initialise(module, config.init_std)
-        return Network(config, body, module)
+        return Network(config, body, module, head)
 
     def table(self, config: EncoderConfig, head: str | None) -> dict[str, tuple[str, ...]]:
         """Every parameter's name here, and the tensor or tensors (stacked) that hold it in a checkpoint, unprefixed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -116,13 +117,34 @@ def head_dropout(config: EncoderConfig) -> float:
 
 
 class Network(nn.Module):
-    """An encoder and the head that stands on it, or none: what a checkpoint folder holds, in fp32."""
+    """An encoder and the head that stands on it, or none: what a checkpoint folder holds, in fp32.
 
-    def __init__(self, config: EncoderConfig, encoder: Encoder, head: nn.Module | None) -> None:
+    kind: which of its family's heads it is.
+    """
+
+    def __init__(
+        self, config: EncoderConfig, encoder: Encoder, head: nn.Module | None, kind: str | None = None
+    ) -> None:
         super().__init__()
         self.config = config
+        self.kind = None if head is None else kind
         self.encoder = encoder
         self.head = head
+
+    @torch.no_grad()
+    def grow(self, parts: Mapping[int, Sequence[int]]) -> None:
+        """Give new token ids rows in the table, and in a masked-LM head, in place: each the mean of its parts' rows.
+
+        parts: new id -> ids of the tokens that the word was read as before. Rows that no id had yet are used first.
+        """
+        if (vocab_size := max([*(at + 1 for at in parts), self.config.vocab_size])) > self.config.vocab_size:
+            self.config = self.encoder.config = self.config.replace(vocab_size=vocab_size)
+        table = self.encoder.embedding.tokens
+        table.num_embeddings = vocab_size
+        table.weight = _grown(table.weight, parts, vocab_size)
+        for part in self.modules():
+            if isinstance(part, MaskedLMHead):
+                part.bias = _grown(part.bias, parts, vocab_size)
 
     def freeze(self) -> None:
         """Make a twin that will only predict faster, in place, by packing its weights; it cannot be trained any more.
@@ -147,3 +169,11 @@ class Network(nn.Module):
                 part.bias = None if part.bias is None else nn.Parameter(part.bias.detach().to(dtype))
         twin.encoder.compute_dtype = dtype
         return twin.to(device).eval()
+
+
+def _grown(rows: Tensor, parts: Mapping[int, Sequence[int]], size: int) -> nn.Parameter:
+    new = rows.new_zeros(size, *rows.shape[1:])
+    new[: len(rows)] = rows
+    for at, pieces in parts.items():
+        new[at] = rows[list(pieces)].mean(0)
+    return nn.Parameter(new)
