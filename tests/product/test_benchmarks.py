@@ -1,0 +1,38 @@
+"""The benchmarks that need a machine these tests do not have run here in small form."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def run(script: str, *arguments: str) -> str:
+    path = os.pathsep.join([str(BENCHMARKS.parent / "src"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / script, "--tiny", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_gpu_forward_is_ready() -> None:
+    shown = run("gpu_forward.py", "--device", "cpu")
+    for model in ("bert-base-uncased", "modernbert-base", "deberta-v3-base"):
+        assert f"| {model} | 5 to 40 | clozeline |" in shown or f"| {model} | 2 to 16 | clozeline |" in shown
+
+
+def test_forward_is_ready() -> None:
+    if importlib.util.find_spec("transformers") is None:
+        pytest.skip("transformers, which it compares with, is not installed")
+    assert "| albert |" in run("forward.py", "--families", "albert", "--threads", "1", "--only", "clozeline")
