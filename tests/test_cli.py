@@ -21,8 +21,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from clozeline import cli
-from helpers import reviews, write_csv
+import clozeline as cl
+from clozeline import bundle, cli
+from helpers import VOCABULARY, as_trained, reviews, write_csv
 
 
 class Done(NamedTuple):
@@ -273,6 +274,22 @@ def test_doctor_knows_the_machine_and_the_model(run: Run, tiny: Path, trained: P
     problems = json.loads(run("doctor", ill, "--json").out)["problems"]
     assert len(problems) == 3
     assert "placeholder" in problems[-1]
+
+
+def test_doctor_says_what_serves_what_is_tied_and_what_is_not(run: Run, tiny: Path, tmp_path: Path) -> None:
+    as_trained(bundle.load(tiny, cl.MaskedLM()), tmp_path / "masked")
+    found = json.loads(run("doctor", tmp_path / "masked", "--json").out)
+    assert "cls.predictions.decoder.weight to embeddings.word_embeddings.weight" in found["tied"]
+    assert found["attention in training, fp32"].startswith("blocks: varlen")
+    assert "not on record" in found["tokenizer"]
+    assert found["task"] == "masked_lm"
+
+    tensors = load_file(tmp_path / "masked" / "model.safetensors")
+    tensors["cls.predictions.decoder.weight"] = torch.ones(len(VOCABULARY), 32)
+    save_file(tensors, tmp_path / "masked" / "model.safetensors")
+    found = json.loads(run("doctor", tmp_path / "masked", "--json").out)
+    assert "one tensor, tied" in found["problems"][0]
+    assert found["family"] == "bert"
 
 
 def test_quickstart_ends_with_commands_that_work(

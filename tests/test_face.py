@@ -334,6 +334,57 @@ def test_a_model_without_a_trained_masked_head_is_refused(tiny: Path, model: cl.
             other.fill_mask("w1 [MASK]")
 
 
+def log_probabilities(model: cl.Model, tokens: str, place: int) -> torch.Tensor:
+    """Of every token at a place of a text that is written as its tokens."""
+    ids = np.array([model.tokenizer.id(token) for token in tokens.split()])
+    head = model.network.head
+    assert head is not None
+    with torch.no_grad():
+        return torch.log_softmax(head(model.network.encoder(Packed.of([ids])), torch.tensor([place])), -1)[0]
+
+
+def test_candidates_are_compared_and_those_of_several_pieces_are_filled_from_left_to_right(masked: cl.Model) -> None:
+    (found,) = masked.fill_mask("w1 [MASK] w2", candidates=["w7", "w8 w9", "w3"])
+    alone = log_probabilities(masked, "[CLS] w1 [MASK] w2 [SEP]", 2)
+    first = log_probabilities(masked, "[CLS] w1 [MASK] [MASK] w2 [SEP]", 2)
+    second = log_probabilities(masked, "[CLS] w1 w8 [MASK] w2 [SEP]", 3)
+    index = VOCABULARY.index
+    expected = {"w7": alone[index("w7")], "w3": alone[index("w3")], "w8 w9": first[index("w8")] + second[index("w9")]}
+    for option in found:
+        assert option.log_probability == pytest.approx(float(expected[option.token]), abs=1e-5)
+        assert option.text == f"w1 {option.token} w2"
+    assert sum(option.score for option in found) == pytest.approx(1)
+    assert [option.score for option in found] == sorted((option.score for option in found), reverse=True)
+    ratio = np.exp(found[0].log_probability - found[1].log_probability)
+    assert found[0].score / found[1].score == pytest.approx(ratio, rel=1e-4)
+
+
+def test_each_of_several_masks_is_filled_while_the_others_stay(masked: cl.Model) -> None:
+    first, second = masked.fill_mask("[MASK] w1 [MASK]", candidates=["w5", "w6"])
+    expected = log_probabilities(masked, "[CLS] [MASK] w1 [MASK] [SEP]", 3)
+    assert second[0].log_probability == pytest.approx(float(expected[VOCABULARY.index(second[0].token)]), abs=1e-5)
+    assert first[0].text.startswith(first[0].token)
+
+
+def test_pseudo_log_likelihood_is_the_sum_over_masked_tokens(masked: cl.Model) -> None:
+    texts = ["w4 w5 w6", "w9"]
+    found = masked.pseudo_log_likelihood(texts)
+    masks = ["[CLS] [MASK] w5 w6 [SEP]", "[CLS] w4 [MASK] w6 [SEP]", "[CLS] w4 w5 [MASK] [SEP]"]
+    parts = [log_probabilities(masked, text, at)[VOCABULARY.index(f"w{at + 3}")] for at, text in enumerate(masks, 1)]
+    assert found[0] == pytest.approx(float(sum(parts)), abs=1e-4)
+    assert found == [masked.pseudo_log_likelihood(text)[0] for text in texts]
+
+
+def test_candidates_that_are_none_are_refused(masked: cl.Model) -> None:
+    for candidates, message in ((["w1", " "], "has no tokens"), ([], "no candidates"), ("w1", "a list of words")):
+        with pytest.raises(InputError, match=message):
+            masked.fill_mask("w1 [MASK]", candidates=candidates)
+    with pytest.raises(InputError, match="does not fit"):
+        masked.fill_mask("w1 [MASK]", candidates=[" ".join(["w1"] * 64)])
+    with pytest.raises(InputError, match="is empty"):
+        masked.pseudo_log_likelihood("")
+
+
 # -- the task's own rules
 
 

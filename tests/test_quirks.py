@@ -99,12 +99,47 @@ def test_deberta_s_newer_masked_lm_head_is_read(tmp_path: Path) -> None:
         renamed[name] = value
     assert len(renamed.keys() - tensors.keys()) == 5
     renamed["deberta.embeddings.position_embeddings.weight"] = torch.zeros(512, 32)
+    renamed["deberta.embeddings.word_embeddings._weight"] = torch.zeros(90, 32)
     renamed["mask_predictions.dense.weight"] = torch.zeros(32, 32)
     save_file(renamed, tmp_path / "model.safetensors")
     loaded = checkpoint.load(tmp_path, "masked_lm")
     for name, value in loaded.network.named_parameters():
         assert torch.equal(value, parameters[name]), name
-    assert loaded.unused == ["embeddings.position_embeddings.weight", "mask_predictions.dense.weight"]
+    assert loaded.unused == [
+        "embeddings.position_embeddings.weight",
+        "embeddings.word_embeddings._weight",
+        "mask_predictions.dense.weight",
+    ]
+
+
+@pytest.mark.parametrize("variant", ["mpnet", "roberta", "bert", "distilbert", "albert"])
+def test_a_class_name_without_its_head_is_a_bare_encoder(variant: str, tmp_path: Path, tiny: Path) -> None:
+    """As encoders made for vectors have it, all-mpnet-base-v2 among them."""
+    saved(tmp_path, variant, "base")
+    raw = checkpoint.read_config(tmp_path)
+    raw["architectures"] = [FAMILIES[model_type(variant)].heads["masked_lm"].architecture]
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tiny / name).read_bytes())
+    model = cl.load(tmp_path)
+    assert model.task is None
+    assert model.embed(["w1 w2"]).shape == (1, 32)  # type: ignore[union-attr]
+    with pytest.raises(cl.InputError, match="no trained masked-LM head"):
+        cl.load(tmp_path, cl.MaskedLM()).fill_mask("w1 [MASK]")
+
+
+def test_a_head_that_a_family_does_not_have_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path, "roberta")
+    with pytest.raises(cl.InputError, match="roberta has no next_sentence head; it has base, text_classification"):
+        checkpoint.load(tmp_path, "next_sentence")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("change", [{"max_position_embeddings": "40"}, {"num_hidden_layers": None}, {"vocab_size": []}])
+def test_values_of_another_kind_are_no_traceback(variant: str, change: dict[str, Any]) -> None:
+    names = {"num_hidden_layers": "n_layers"} if variant == "distilbert" else {}
+    with pytest.raises(cl.InputError):
+        FAMILIES[model_type(variant)].read({**sizes(variant), **{names.get(key, key): v for key, v in change.items()}})
 
 
 def test_modernbert_s_two_spellings_mean_the_same() -> None:

@@ -74,6 +74,8 @@ def test_words_that_cannot_be_added_change_nothing(masked: Path) -> None:
         ([" new"], "without spaces around"),
         (["new", "new"], "given twice"),
         (["w1"], "a token already"),
+        (["Foo", "foo"], "the same as 'Foo'"),
+        (["\u200b"], "is '' after clean-up, nothing"),
         ("new", "a list of words"),
     ):
         with pytest.raises(cl.InputError, match=message):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from clozeline.batch import Layout, Packed
     from clozeline.config import EncoderConfig
     from clozeline.errors import InputError
+    from clozeline.evaluate.predictions import score
     from clozeline.face import Model, load
     from clozeline.model.encoder import Encoder
     from clozeline.tasks.masked_lm import MaskedLM
@@ -38,6 +39,7 @@ _HOME = {
     "TextClassification": "clozeline.tasks.text_classification",
     "Tokenizer": "clozeline.tokenizer",
     "load": "clozeline.face",
+    "score": "clozeline.evaluate.predictions",
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "Tokenizer",
     "__version__",
     "load",
+    "score",
 ]
 
 

@@ -98,14 +98,17 @@ class Layout:
         move = dict(device=device, non_blocking=True)
         return Layout(self.offsets.to(**move), self.positions.to(**move), self.lengths)  # type: ignore[call-overload]
 
-    @cached_property
+    @property
     def owners(self) -> Tensor:
         """(T,) int64: which sequence each token belongs to."""
-        return torch.repeat_interleave(
-            torch.arange(len(self.lengths), device=self.offsets.device), self.offsets.diff(), output_size=self.tokens
+        device, count = self.offsets.device, len(self.lengths)
+        return self.once(
+            "owners",
+            lambda: torch.arange(count, device=device).repeat_interleave(self.offsets.diff(), output_size=self.tokens),
         )
 
     @cached_property
+    @torch.inference_mode(False)
     def plan(self) -> Plan:
         """The sequences as blocks of like length, the work list of the `blocks` kernel.
 
@@ -143,6 +146,7 @@ class Layout:
         return Plan(blocks, gather.to(device), torch.from_numpy(restore).to(device))
 
     @cached_property
+    @torch.inference_mode(False)
     def groups(self) -> tuple[Block, ...]:
         """The sequences as they lie in blocks of like length, for a kernel that pads a block as it reads it."""
         lengths = np.asarray(self.lengths)
@@ -167,7 +171,8 @@ class Layout:
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What `make` gives, made for this layout only once: what the layers share and no gradient goes through."""
         if key not in self._kept:
-            self._kept[key] = make()
+            with torch.inference_mode(False):  # so that training may use what prediction made
+                self._kept[key] = make()
         found: Made = self._kept[key]
         return found
 

@@ -73,7 +73,7 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
     """
     folder = checkpoint.find(name, revision)
     raw = checkpoint.read_config(folder)
-    own = checkpoint.own_head(raw)
+    own = checkpoint.own_head(raw, checkpoint.tensor_names(folder))
     if task is None:
         task = _own_task(own, raw)
     reset = None
@@ -95,7 +95,11 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
     if own is None:
         log.warning("%s is a %s, a head not known here; it was left out.", name, ", ".join(raw["architectures"]))
     elif loaded.unused:
-        log.info("%s: not used by this task: %s", name, ", ".join(loaded.unused))
+        given_up = (
+            task is None or own == "masked_lm" or own != task.head
+        )  # a trained head that the next save leaves out
+        say = log.warning if given_up and own != "base" else log.info
+        say("%s: not used by this task: %s", name, ", ".join(loaded.unused))
     loaded.network.eval()
     kept: dict[str, Any] = {
         key: raw[key] for key in ("id2label", "label2id", "problem_type") if task is None and key in raw

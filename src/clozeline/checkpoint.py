@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -35,6 +35,8 @@ TOKENIZER_FILES = [
     "merges.txt",
     *SENTENCEPIECE,
 ]
+Held = TypeVar("Held")
+OLD_WEIGHTS = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -87,7 +89,7 @@ def find(name: str | Path, revision: str | None = None) -> Path:
         if (folder / "model.safetensors.index.json").exists():
             return download("config.json", *TOKENIZER_FILES, "model*.safetensors", "model.safetensors.index.json")
         if not (folder / "model.safetensors").exists():
-            return download("config.json", *TOKENIZER_FILES, "pytorch_model*.bin", "pytorch_model.bin.index.json")
+            return download("config.json", *TOKENIZER_FILES, *OLD_WEIGHTS)
         return folder
     except LocalEntryNotFoundError as error:
         raise InputError(
@@ -200,21 +202,47 @@ def load(folder: Path, head: str | None, classes: int = 0, *, reset: str | None 
     """
     raw = read_config(folder)
     family = by_name(raw["model_type"])
+    if head is not None and head not in family.heads:
+        raise InputError(f"{family.name} has no {head} head; it has {', '.join(family.heads)}.")
     config = family.read(raw)
     tensors = _plain_names(read_tensors(folder), family)
     if head == "base" and not any(name in tensors for name in _head_names(family, config, head)):
         head = None  # a bare encoder may have been saved without its pooler
     network = family.build(config, head, classes, seed=seed, encoder=False)
-    fresh, unused = _fill(network, family, head, own_head(raw), tensors, reset, folder)
+    fresh, unused = _fill(network, family, head, own_head(raw, tensors), tensors, reset, folder)
     return Checkpoint(folder, family, network, raw, fresh, unused)
 
 
-def own_head(raw: Mapping[str, Any]) -> str | None:
-    """The kind of head that a parsed `config.json` says the checkpoint has; None where it is one not known here."""
+def own_head(raw: Mapping[str, Any], tensors: Collection[str]) -> str | None:
+    """The kind of head that a checkpoint has by its parsed `config.json`; None where it is one not known here.
+
+    tensors: the names in its files. A head of which none is there is none, whatever the configuration says: encoders made
+    for vectors often keep the class name of what they were trained from.
+    """
     family = by_name(raw["model_type"])
     named = raw.get("architectures") or []
     kinds = [family.head_of(name) for name in ([named] if isinstance(named, str) else named)]
-    return next((kind for kind in kinds if kind is not None), None) if kinds else "base"
+    own = next((kind for kind in kinds if kind is not None), None) if kinds else "base"
+    if own in (None, "base"):
+        return own
+    return own if _head_names(family, family.read(raw), own) & set(tensors) else "base"
+
+
+def tensor_names(folder: Path) -> list[str]:
+    """The names of a checkpoint's tensors as `load` reads them, without prefix; of safetensors without reading the rest.
+
+    Raises:
+        InputError: as `load`.
+    """
+    family = by_name(read_config(folder)["model_type"])
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        return list(_plain_names(read_tensors(folder), family))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(_plain_names(dict.fromkeys(file.keys()), family))
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged or incomplete ({error}). Download or copy it again.") from error
 
 
 def names(family: Family, network: Network, head: str | None) -> dict[str, tuple[str, ...]]:
@@ -233,9 +261,9 @@ def _head_names(family: Family, config: EncoderConfig, head: str) -> set[str]:
     return names | set(family.heads[head].tied)
 
 
-def _plain_names(tensors: dict[str, Tensor], family: Family) -> dict[str, Tensor]:
+def _plain_names(tensors: Mapping[str, Held], family: Family) -> dict[str, Held]:
     """Tensors without the family's prefix, with the oldest checkpoints' gamma and beta by today's names."""
-    plain: dict[str, Tensor] = {}
+    plain: dict[str, Held] = {}
     for name, tensor in tensors.items():
         short = name.removeprefix(family.prefix)
         for old, new in family.renamed.items():

@@ -192,9 +192,11 @@ def predict(
 @app.command
 def evaluate(
     model: ModelName,
-    data: str,
+    data: str | None = None,
     /,
     *,
+    task: Literal["question-answering", "token-classification"] | None = None,
+    predictions: Path | None = None,
     text: Text = None,
     pair: Pair = None,
     label: Annotated[str | None, Parameter(help=KEYS["label"].help)] = None,
@@ -206,12 +208,51 @@ def evaluate(
 ) -> None:
     """Measure a classifier on labelled texts: accuracy and F1 with 95 % intervals.
 
+    Or score predictions made elsewhere, without a model: evaluate DATA --task TASK --predictions FILE.
+
     Args:
         data: A CSV, TSV, JSONL or Parquet file, or a hub data set (owner/name:split).
+        task: What predictions made elsewhere are of; question-answering: SQuAD JSON; token-classification: CoNLL columns.
+        predictions: A JSON object of question id to answer, or CoNLL columns with predicted tags.
     """
-    loaded = clozeline.load(model, precision=precision, device=device, long=long)
-    report = loaded.evaluate(data, text=text, pair=pair, label=label, encoding=encoding)
+    if predictions is not None or task is not None:
+        if predictions is None or task is None or data is not None:
+            raise InputError("To score predictions give evaluate DATA --task TASK --predictions FILE, and no model.")
+        report: Any = clozeline.score(model, predictions, task, encoding=encoding)
+    elif data is None:
+        raise InputError("Give a model and labelled data: evaluate MODEL DATA.")
+    else:
+        loaded = clozeline.load(model, precision=precision, device=device, long=long)
+        report = loaded.evaluate(data, text=text, pair=pair, label=label, encoding=encoding)
     print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else report)
+
+
+@app.command(name="fill-mask")
+def fill_mask(
+    model: ModelName,
+    /,
+    *texts: str,
+    top: Annotated[int, Parameter(help="Words for each mask.")] = 5,
+    candidate: Annotated[
+        tuple[str, ...], Parameter(negative=(), help="Compare only these words; may be repeated.")
+    ] = (),
+    precision: Precision = "fp32",
+    device: Device = None,
+    as_json: Json = False,
+) -> None:
+    """Find the words that fit where a text has a mask, such as [MASK] or <mask>.
+
+    Args:
+        texts: Texts with a mask each, after -- where one begins with a hyphen.
+    """
+    if not texts:
+        raise InputError('Give a text with a mask, such as "The capital of France is [MASK]."')
+    loaded = clozeline.load(model, precision=precision, device=device)
+    for text in texts:
+        for filled in loaded.fill_mask(text, top, candidate or None):
+            for one in filled:
+                line = json.dumps(dataclasses.asdict(one), ensure_ascii=False)
+                print(line if as_json else f"{one.token}\t{one.score:.4f}\t{one.text}")
 
 
 @app.command

@@ -13,7 +13,6 @@ import torch
 
 import clozeline
 from clozeline import checkpoint, tokenizer_check
-from clozeline.config import Bucketed
 from clozeline.errors import InputError
 from clozeline.model import kernels, onednn
 from clozeline.model.heads import Network
@@ -59,7 +58,7 @@ def model(name: str) -> dict[str, Any]:
     """
     folder = checkpoint.find(name)
     raw = checkpoint.read_config(folder)
-    task = checkpoint.own_head(raw)  # None: a head not known here
+    task = checkpoint.own_head(raw, checkpoint.tensor_names(folder))  # None: a head not known here
     problems: list[str] = []
     try:
         loaded = checkpoint.load(folder, task or "base", _outputs(raw))
@@ -69,7 +68,7 @@ def model(name: str) -> dict[str, Any]:
     config, network = loaded.config, loaded.network
     tensors = checkpoint.read_tensors(folder)
     head = loaded.family.heads[network.kind or "base"]
-    tied = [f"{second} to {first}" for second, first in head.tied.items() if second not in tensors]
+    tied = [f"{second} to {first}" for second, first in head.tied.items()]
     labels = list((raw.get("id2label") or {}).values()) if task in LABELLED else []
     found: dict[str, Any] = {
         "model": str(folder),
@@ -135,11 +134,11 @@ def _sizes(network: Network) -> dict[str, int]:
 def _attention(network: Network) -> dict[str, str]:
     """Which kernel serves this model's attention here, and why not a faster one."""
     config, device = network.config, pick_device()
-    bias = network.encoder.embedding.positions.products > 1 or isinstance(config.positions, Bucketed)
+    bias = network.encoder.positions.biased
     served: dict[str, str] = {}
     for use, dropout in (("prediction", 0.0), ("training", config.attention_dropout)):
         for dtype in (torch.float32, torch.bfloat16):
-            why = kernels.refusal("varlen", device, dtype, dropout=dropout, bias=bias)
+            why = kernels.refusal("varlen", device, dtype, dropout=dropout, bias=bias, head_width=config.head_width)
             served[f"attention in {use}, {_name(dtype)}"] = "varlen, the fastest" if why is None else f"blocks: {why}"
     return served
 

@@ -249,17 +249,39 @@ class Model:
             return vectors
         return [_unit(rows) for rows in vectors] if isinstance(vectors, list) else _unit(vectors)
 
-    def fill_mask(self, text: str, top: int = 5) -> list[list[Filled]]:
-        """The `top` most probable words for each mask token in the text, best first.
+    def fill_mask(self, text: str, top: int = 5, candidates: Sequence[str] | None = None) -> list[list[Filled]]:
+        """The `top` most probable words for each mask token in the text, best first; or all of `candidates`, compared.
+
+        Without candidates a word is one token of the vocabulary; candidates may have several.
 
         Raises:
-            InputError: the model has no masked-LM head, or the text has no mask.
+            InputError: the model has no masked-LM head, the text has no mask, or a candidate is no word.
         """
+        task = self._masked_lm()
+        if candidates is None:
+            return task.fill(self._network(), self.tokenizer, text, top, self._device)
+        if isinstance(candidates, str):
+            raise InputError("candidates must be a list of words, not one text; put it in a list.")
+        return task.choose(self._network(), self.tokenizer, text, candidates, self._device)
+
+    def pseudo_log_likelihood(self, texts: str | Sequence[str]) -> list[float]:
+        """How likely a masked-LM model finds each text: the sum of each token's log probability given all others.
+
+        Compare texts of the same length, or divide by it: longer texts are less likely (Salazar et al. 2020).
+
+        Raises:
+            InputError: the model has no masked-LM head, or a text is empty or longer than it reads.
+        """
+        task = self._masked_lm()
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        return [task.pseudo_log_likelihood(self._network(), self.tokenizer, text, self._device) for text in texts]
+
+    def _masked_lm(self) -> MaskedLM:
         if not isinstance(self.task, MaskedLM) or self._bundle.fresh:
             raise InputError(
                 f"{self._bundle.name} has no trained masked-LM head; load a pre-trained model that has one."
             )
-        return self.task.fill(self._network(), self.tokenizer, text, top, self._device)
+        return self.task
 
     def add_words(self, words: Sequence[str]) -> list[int]:
         """Give words of a field, such as "tocilizumab", tokens of their own. Gives their ids.

@@ -200,8 +200,14 @@ class Tokenizer:
                 raise InputError(
                     f"words[{at}], {word!r}, is {'given twice' if word in words[:at] else 'a token already'}."
                 )
+        words, normalizer = list(words), self._backend.normalizer
+        plain = [word if normalizer is None else normalizer.normalize_str(word) for word in words]
+        for at, word in enumerate(plain):
+            if not word.strip() or word in plain[:at]:
+                same = f", the same as {words[plain.index(word)]!r}" if word.strip() else ", nothing"
+                raise InputError(f"words[{at}], {words[at]!r}, is {word!r} after clean-up{same}; leave it out.")
         marked = any(part in str(self._backend.pre_tokenizer) for part in ("ByteLevel", "Metaspace"))
-        before = [self._backend.encode(f" {word}" if marked else word, add_special_tokens=False).ids for word in words]
+        before = [self.pieces(word, after_space=marked) for word in words]
         # where a space is a part of the word behind it, it is a part of a new word too
         self._backend.add_tokens([AddedToken(word, single_word=True, lstrip=marked, normalized=True) for word in words])
         ids = [new for word in words if (new := self.id(word)) is not None]
@@ -214,6 +220,10 @@ class Tokenizer:
         if token is None:
             raise InputError(f"No token has id {token_id}; the vocabulary has ids 0 to {self.vocab_size - 1}.")
         return token
+
+    def pieces(self, word: str, *, after_space: bool) -> list[int]:
+        """The ids of a word inside a text, without special tokens. Whether a space stands before it may matter."""
+        return list(self._backend.encode(f" {word}" if after_space else word, add_special_tokens=False).ids)
 
     def vocabulary(self) -> list[str]:
         """The tokens in the order of their ids, without those that were added to the vocabulary."""

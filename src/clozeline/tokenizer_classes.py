@@ -156,7 +156,8 @@ def _camembert(path: Path, settings: Settings) -> Backend:
 def _fairseq(path: Path, settings: Settings, first: list[tuple[str, float]], skipped: int, mask: str) -> Backend:
     found = spm.read(path)
     vocabulary = [*first, *found.vocabulary[skipped:], (mask, 0.0)]
-    unk = next(at for at, (token, _) in enumerate(vocabulary) if token == settings["unk_token"])
+    (name,) = _named(settings, "unk")
+    unk = next((at for at, (token, _) in enumerate(vocabulary) if token == name), 0)
     backend = _sentencepiece(found, Unigram(vocabulary, unk))
     return _framed(backend, path, settings, "{cls} $A {sep}", "{cls} $A {sep} {sep} $B {sep}")
 

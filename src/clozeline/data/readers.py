@@ -135,6 +135,23 @@ def examples(
             yield Example(_text(row, text), second, None if label is None else _label(row, label), row.place)
 
 
+def lines(source: str | Path, *, encoding: str = "utf-8") -> Iterator[str]:
+    """Stream the lines of a text file, or of one that ends in .gz, without their ends.
+
+    Raises:
+        InputError: the file is missing, empty, or not text in this encoding; the line is named.
+    """
+    path = Path(source)
+    if not path.is_file():
+        raise InputError(f"There is no file {str(source)!r}.")
+    try:
+        with gzip.GzipFile(path) if path.name.endswith(".gz") else path.open("rb") as stream:
+            _, rest = _peek(_lines(stream, path.name, encoding), path.name)
+            yield from (line.rstrip("\r\n") for line in rest)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path.name} cannot be read: {error}.") from error
+
+
 def _column(table: _Table, option: str, given: str | None, guesses: Sequence[str]) -> str:
     if given is not None and given not in table.columns:
         raise InputError(f"{table.name} has no column {given!r} for the {option}: {nearest(given, table.columns)}")

@@ -1,4 +1,4 @@
-"""Accuracy and F1 of a classifier, with bootstrap intervals (Efron and Tibshirani 1993, percentile method)."""
+"""Accuracy and F1 of a classifier, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -8,17 +8,7 @@ from typing import Any
 
 import numpy as np
 
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate with the interval that holds it at 95 % over resampled test sets."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+from clozeline.evaluate.intervals import Interval, percentile
 
 
 @dataclass(frozen=True)
@@ -89,8 +79,8 @@ def report(logits: np.ndarray, targets: np.ndarray, labels: Sequence[str], cut: 
     return Report(
         examples=len(targets),
         labels=tuple(labels),
-        accuracy=_interval(np.trace(confusion) / len(targets), resampled.trace(axis1=1, axis2=2) / len(targets)),
-        macro_f1=_interval(f1[present].mean(), _f1(resampled)[:, present].mean(1)),
+        accuracy=percentile(np.trace(confusion) / len(targets), resampled.trace(axis1=1, axis2=2) / len(targets)),
+        macro_f1=percentile(f1[present].mean(), _f1(resampled)[:, present].mean(1)),
         f1=dict(zip(labels, f1.tolist(), strict=True)),
         loss=float(losses.mean()),
         confusion=confusion,
@@ -104,8 +94,3 @@ def _f1(tables: np.ndarray) -> np.ndarray:
     right = np.diagonal(tables, axis1=1, axis2=2)
     both = tables.sum(1) + tables.sum(2)
     return np.divide(2 * right, both, out=np.zeros(right.shape), where=both > 0)
-
-
-def _interval(value: float, resampled: np.ndarray) -> Interval:
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Interval(float(value), float(low), float(high))

@@ -99,7 +99,7 @@ DEBERTA = Family(
         "lm_predictions.lm_head.LayerNorm": "cls.predictions.transform.LayerNorm",
         "lm_predictions.lm_head.bias": "cls.predictions.bias",
     },
-    foreign=("embeddings.position_embeddings.", "mask_predictions."),
+    foreign=("embeddings.position_embeddings.", "embeddings.word_embeddings._weight", "mask_predictions."),
     read_more=_read,
     write_more=_write,
 )

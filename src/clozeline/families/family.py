@@ -163,7 +163,12 @@ class Family:
         for ours, theirs, default in self.fields:
             known = ours == "activation"
             values[ours] = activation(raw, theirs, default) if known else raw.get(theirs, default)
-        return EncoderConfig(**values | self.read_more(raw))
+        try:
+            return EncoderConfig(**values | self.read_more(raw))
+        except (TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"config.json holds a value that no {self.name} has: {error}.") from None
 
     def write(self, config: EncoderConfig) -> dict[str, Any]:
         """The `config.json` of an encoder, without what belongs to a task."""

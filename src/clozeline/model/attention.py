@@ -40,7 +40,8 @@ def attend(
         InputError: the kernel asked for cannot serve this call; the message says why.
     """
     scale = 1 / math.sqrt(q_TNH.shape[-1]) if scale is None else scale
-    run = kernels.choose(kernel, q_TNH.device, q_TNH.dtype, dropout=dropout, bias=bias is not None)
+    width = q_TNH.shape[-1]
+    run = kernels.choose(kernel, q_TNH.device, q_TNH.dtype, dropout=dropout, bias=bias is not None, head_width=width)
     return run(q_TNH, k_TNH, v_TNH, layout, kernels.Scores(scale, dropout, window, bias))
 
 

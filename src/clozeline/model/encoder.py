@@ -117,7 +117,8 @@ class Encoder(nn.Module):
             initialise(self, config.init_std)
 
     def forward(self, batch: Packed) -> Tensor:
-        *_, x_TD = self.states(batch)
+        for x_TD in self.states(batch):  # noqa: B007  only the last counts, and no other is kept
+            pass
         return x_TD
 
     def states(self, batch: Packed) -> Iterator[Tensor]:
@@ -131,6 +132,13 @@ class Encoder(nn.Module):
             x_TD = self.layers[number](x_TD, batch.layout)
             yield x_TD[:tokens]
         yield self.norm(self.layers[self.order[-1]](x_TD, batch.layout))[:tokens]
+
+    @property
+    def positions(self) -> Positions:
+        """How the model knows the order of its tokens."""
+        found = self.embedding.positions
+        assert isinstance(found, Positions)
+        return found
 
     @property
     def compute_dtype(self) -> torch.dtype:

@@ -158,7 +158,13 @@ KERNELS: dict[str, Kernel] = {"varlen": varlen, "blocks": blocks, "eager": eager
 
 
 def refusal(
-    name: str, device: torch.device, dtype: torch.dtype, *, dropout: float = 0.0, bias: bool = False
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    dropout: float = 0.0,
+    bias: bool = False,
+    head_width: int = 64,
 ) -> str | None:
     """Why kernel `name` cannot serve such a call, or None when it can. Only `varlen` ever refuses."""
     if name not in KERNELS:
@@ -171,19 +177,32 @@ def refusal(
         return f"varlen computes in bfloat16 or float16, not {str(dtype).removeprefix('torch.')}"
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "varlen needs a GPU of compute capability 8.0 (Ampere) or newer"
-    if dropout:
-        return f"varlen has no dropout on attention weights, and the configuration asks for {dropout:g}"
-    return "varlen takes no score bias, and this position scheme has one" if bias else None
+    if bias:
+        return "varlen takes no score bias, and this position scheme has one"
+    if head_width % 8 or head_width > 256:
+        return f"varlen takes heads of a multiple of 8 values up to 256, and these have {head_width}"
+    return (
+        f"varlen has no dropout on attention weights, and the configuration asks for {dropout:g}" if dropout else None
+    )
 
 
-def choose(name: str, device: torch.device, dtype: torch.dtype, *, dropout: float = 0.0, bias: bool = False) -> Kernel:
+def choose(
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    dropout: float = 0.0,
+    bias: bool = False,
+    head_width: int = 64,
+) -> Kernel:
     """The kernel for a call. "auto" is the fastest that serves: varlen, else blocks.
 
     Raises:
         InputError: the kernel asked for by name cannot serve the call; the message says why.
     """
     if name == "auto":
-        return blocks if refusal("varlen", device, dtype, dropout=dropout, bias=bias) else varlen
-    if why := refusal(name, device, dtype, dropout=dropout, bias=bias):
+        refused = refusal("varlen", device, dtype, dropout=dropout, bias=bias, head_width=head_width)
+        return blocks if refused else varlen
+    if why := refusal(name, device, dtype, dropout=dropout, bias=bias, head_width=head_width):
         raise InputError(f"{why}. Use kernel='auto' or 'blocks'.")
     return KERNELS[name]

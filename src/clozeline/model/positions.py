@@ -24,9 +24,13 @@ Project = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Positions(nn.Module):
-    """The base scheme: no notion of order at all. `products`: how many products of its kind a score is the sum of."""
+    """The base scheme: no notion of order at all.
 
-    products = 1
+    products: how many products of queries or keys a score is the sum of; biased: whether `bias` gives anything.
+    """
+
+    products: int = 1
+    biased: bool = False
 
     def embed(self, layout: Layout) -> Tensor | None:
         """What to add to the token embeddings, (T, D), or None."""
@@ -74,7 +78,7 @@ class Rotary(Positions):
     def turn(self, q_TNH: Tensor, k_TNH: Tensor, layout: Layout, *, local: bool) -> tuple[Tensor, Tensor]:
         assert layout.longest <= self.max_length, "a sequence is longer than the model reads"
         theta = self.local_theta if local else self.theta
-        turns = layout.once(("rotary", theta, len(q_TNH)), lambda: self._turns(theta, layout, len(q_TNH)))
+        turns = layout.once(("rotary", theta, self.pairs, len(q_TNH)), lambda: self._turns(theta, layout, len(q_TNH)))
         return _turned(q_TNH, *turns), _turned(k_TNH, *turns)
 
     def _turns(self, theta: float, layout: Layout, rows: int) -> tuple[Tensor, Tensor]:
@@ -98,23 +102,26 @@ class Disentangled(Positions):
     projections, a score is q_i k_j + q_i Pk_d(i,j) + k_j Pq_d(i,j), over the root of H times the number of its parts.
     """
 
+    biased = True
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         scheme = config.positions
         assert isinstance(scheme, schemes.Disentangled)
-        self.scheme = scheme
+        self.span, self.buckets, self.reach = scheme.span, scheme.buckets, scheme.reach
+        self.parts = [_content_to_position] * scheme.content_to_position
+        self.parts += [_position_to_content] * scheme.position_to_content
         self.max_length = config.max_length
         self.table = Embedding(2 * scheme.span, config.width)
         self.norm = LayerNorm(config.width, eps=config.norm_eps) if scheme.norm else nn.Identity()
         self.dropout = Dropout(config.dropout)
-        self.products = 1 + scheme.content_to_position + scheme.position_to_content
+        self.products = 1 + len(self.parts)
 
     def bias(self, project: Project, layout: Layout) -> ScoreBias:
         assert layout.longest <= self.max_length, "a sequence is longer than the model reads"
         # rows for a few lengths only, because oneDNN compiles a kernel for each new shape
-        low, high, bucket = layout.once(
-            ("distances", self.scheme), lambda: self._buckets(-(-layout.longest // 64) * 64)
-        )
+        key = ("distances", self.span, self.buckets, self.reach)
+        low, high, bucket = layout.once(key, lambda: self._buckets(-(-layout.longest // 64) * 64))
         q_RNH, k_RNH = project(self.dropout(self.norm(self.table.weight[low : high + 1])))
         scale = 1 / math.sqrt(q_RNH.shape[-1] * self.products)
         middle = len(bucket) // 2
@@ -122,11 +129,7 @@ class Disentangled(Positions):
         def scores(q: Tensor, k: Tensor) -> Tensor:
             length = q.shape[2]
             rising = bucket[middle - length + 1 : middle + length] - low  # for distances from 1 - L to L - 1
-            found = []
-            if self.scheme.content_to_position:
-                found.append(_along(q @ (k_RNH[rising.flip(0)] * scale).permute(1, 2, 0)))
-            if self.scheme.position_to_content:
-                found.append(_along(k @ (q_RNH[rising] * scale).permute(1, 2, 0)).transpose(2, 3))
+            found = [part(q, k, q_RNH * scale, k_RNH * scale, rising) for part in self.parts]
             return sum(found[1:], found[0])
 
         return scores
@@ -137,13 +140,23 @@ class Disentangled(Positions):
         Ascending; the steps are as published, and computed in fp32 as they are there.
         """
         distance = torch.arange(1 - longest, longest)
-        span, middle = self.scheme.span, self.scheme.span // 2
-        if self.scheme.buckets:
+        span, middle = self.span, self.span // 2
+        if self.buckets:
             size = distance.abs().clamp(min=middle).float()
-            far = torch.log(size / middle) / torch.log(torch.tensor((self.scheme.reach - 1) / middle)) * (middle - 1)
+            far = torch.log(size / middle) / torch.log(torch.tensor((self.reach - 1) / middle)) * (middle - 1)
             distance = torch.where(distance.abs() <= middle, distance, (far.ceil().long() + middle) * distance.sign())
         rows = (distance + span).clamp(0, 2 * span - 1)
         return int(rows[0]), int(rows[-1]), rows.to(self.table.weight.device)
+
+
+def _content_to_position(q: Tensor, k: Tensor, q_RNH: Tensor, k_RNH: Tensor, rising: Tensor) -> Tensor:
+    """(n, N, L, L), each query with the key of the distance to each token."""
+    return _along(q @ k_RNH[rising.flip(0)].permute(1, 2, 0))
+
+
+def _position_to_content(q: Tensor, k: Tensor, q_RNH: Tensor, k_RNH: Tensor, rising: Tensor) -> Tensor:
+    """(n, N, L, L), each key with the query of the distance to each token."""
+    return _along(k @ q_RNH[rising].permute(1, 2, 0)).transpose(2, 3)
 
 
 def _along(x: Tensor) -> Tensor:
@@ -158,6 +171,7 @@ class Bucketed(Learned):
     """A learned table, and one score for each head and bucket of distance, the same in every layer (MPNet, after T5)."""
 
     FARTHEST = 128
+    biased = True
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)

@@ -115,7 +115,9 @@ def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: S
     task, config = bundle.task, bundle.config
     assert isinstance(task, TextClassification)
     dtype = compute_dtype(settings.precision, device)
-    note = kernels.refusal("varlen", device, dtype, dropout=config.attention_dropout)
+    biased = bundle.network.encoder.positions.biased
+    rate, width = config.attention_dropout, config.head_width
+    note = kernels.refusal("varlen", device, dtype, dropout=rate, bias=biased, head_width=width)
     used = np.unique(train.ids) if validation is None else np.union1d(train.ids, validation.ids)
     mean = float(train.lengths.mean())
     few = settings.replace(batch_size=min(settings.batch_size, max(1, int(TOKENS / mean))))

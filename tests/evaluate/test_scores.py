@@ -1,0 +1,210 @@
+"""Scorers of predictions made elsewhere: published figures, other scorers' rules, and files that cannot be scored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import clozeline as cl
+from clozeline.cli import main
+from clozeline.data import conll, squad
+from clozeline.evaluate import answers, entities
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "exact", "f1"),
+    [("v1.1", "v1.1-bert-ensemble", 86.21, 92.20), ("v2.0", "v2.0-bert-single", 78.74, 81.78)],
+)
+def test_published_answers_score_what_was_published(
+    version: str, name: str, exact: float, f1: float, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(data / "squad" / f"dev-{version}.json"), str(data / "squad" / "predictions" / f"{name}.json")]
+    assert main(["evaluate", files[0], "--task", "question-answering", "--predictions", files[1], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert round(100 * found["exact"], 2) == exact
+    assert round(100 * found["f1"], 2) == f1
+    assert found["missing"] == 0
+    assert found["f1_interval"][0] < found["f1"] < found["f1_interval"][1]
+
+
+@pytest.mark.parametrize(("name", "f1"), [("uh_ritual", 41.86), ("spinningbytes.txt", 40.78)])
+def test_published_entities_score_what_was_published(
+    name: str, f1: float, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(data / "wnut17" / "test.conll"), str(data / "wnut17" / "submissions" / name)]
+    assert main(["evaluate", files[0], "--task", "token-classification", "--predictions", files[1], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert round(100 * found["f1"], 2) == f1
+    assert sum(score["gold"] for score in found["types"].values()) == 1079
+    assert found["sentences"] == 1287
+
+
+@pytest.mark.parametrize(
+    ("tags", "spans"),
+    [
+        ("B-a I-a O B-a B-a", [(0, 2, "a"), (3, 4, "a"), (4, 5, "a")]),
+        ("I-a I-a I-b O I-b", [(0, 2, "a"), (2, 3, "b"), (4, 5, "b")]),
+        ("B-a I-b I-b", [(0, 1, "a"), (1, 3, "b")]),
+        ("S-a B-a I-a E-a I-a", [(0, 1, "a"), (1, 4, "a"), (4, 5, "a")]),
+        ("U-a B-b L-b O", [(0, 1, "a"), (1, 3, "b")]),
+        ("B-geo-loc I-geo-loc", [(0, 2, "geo-loc")]),
+        ("O O", []),
+        ("", []),
+    ],
+)
+def test_spans_of_every_scheme_and_of_sequences_that_none_allows(tags: str, spans: list[entities.Span]) -> None:
+    assert entities.spans(tags.split()) == spans
+
+
+def test_entity_scores_are_those_of_seqeval() -> None:
+    seqeval = pytest.importorskip("seqeval.metrics")
+    random = np.random.RandomState(0)
+    tags = ["O", "O", "B-a", "I-a", "B-b", "I-b"]
+    both = [[random.choice(tags, size=random.randint(1, 12)).tolist() for _ in range(200)] for _ in range(2)]
+    both[1] = [random.choice(tags, size=len(row)).tolist() for row in both[0]]
+    found = entities.report(both[0], both[1])
+    assert found.f1.value == pytest.approx(seqeval.f1_score(*both))
+    assert found.precision.value == pytest.approx(seqeval.precision_score(*both))
+    assert found.recall.value == pytest.approx(seqeval.recall_score(*both))
+    assert found.types["a"].f1 == pytest.approx(seqeval.f1_score(*both, average=None)[0])
+
+
+def test_entity_counts_by_hand() -> None:
+    gold = [["B-a", "I-a", "O", "B-b"], ["O", "B-a"]]
+    predicted = [["B-a", "I-a", "O", "B-a"], ["B-c", "B-a"]]
+    found = entities.report(gold, predicted)
+    assert (found.precision.value, found.recall.value) == (2 / 4, 2 / 3)
+    assert (found.types["a"].right, found.types["a"].predicted, found.types["b"].recall) == (2, 3, 0.0)
+    assert found.unknown == ("c",)
+    assert "no gold entity: c" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "golds", "exact", "f1"),
+    [
+        ("The Denver Broncos!", ["Denver Broncos"], 1, 1),
+        ("Broncos", ["Denver Broncos", "the Broncos"], 1, 1),
+        ("Denver", ["Denver Broncos"], 0, 2 / 3),
+        ("", [""], 1, 1),
+        ("Denver", [""], 0, 0),
+        ("", ["Denver"], 0, 0),
+        ("b b a", ["b c"], 0, 2 / 4),
+    ],
+)
+def test_answers_are_compared_as_the_official_scorer_does(
+    predicted: str, golds: list[str], exact: float, f1: float
+) -> None:
+    assert answers.exact(predicted, golds) == exact
+    assert answers.overlap(predicted, golds) == pytest.approx(f1)
+
+
+def test_questions_without_a_prediction_are_wrong_and_counted() -> None:
+    found = answers.report({"a": ["x"], "b": [], "c": ["y"]}, {"a": "x", "b": ""})
+    assert (found.exact.value, found.missing) == (2 / 3, 1)
+    assert found.answerable == (0.5, 0.5)
+    assert found.unanswerable == (1.0, 1.0)
+    assert "1 questions have no prediction" in str(found)
+
+
+def squad_file(folder: Path, **changes: object) -> Path:
+    entry = {"id": "q", "question": "Who?", "answers": [{"text": "Ann", "answer_start": 4}], **changes}
+    path = folder / "data.json"
+    path.write_text(json.dumps({"data": [{"title": "t", "paragraphs": [{"context": "Was Ann.", "qas": [entry]}]}]}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"answers": [{"text": "Ann", "answer_start": 3}]},
+            "question q: the answer 'Ann' does not stand .* it stands at 4",
+        ),
+        ({"answers": [{"text": "Bob", "answer_start": 4}]}, "stands nowhere in the passage"),
+        ({"answers": [{"text": "Ann", "answer_start": 400}]}, "it stands at 4"),
+        ({"answers": [{"text": "Ann"}]}, "the key 'answer_start' is missing"),
+        ({"answers": None}, "has not the form of SQuAD"),
+    ],
+)
+def test_broken_questions_are_named(changes: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(cl.InputError, match=message):
+        list(squad.questions(squad_file(tmp_path, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\n \t\n", "holds no sentences"),
+        (b"word\n", "line 1 is 'word'"),
+        (b"a\tO\n\tO\n", "line 2"),
+        (b"a\tO\nb\t\n", "line 2"),
+        (b"a\tO\n\xff\tO\n", "line 2 is not utf-8"),
+    ],
+)
+def test_broken_columns_are_named(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_bytes(content)
+    with pytest.raises(cl.InputError, match=message):
+        list(conll.sentences(tmp_path / "a.conll"))
+
+
+def test_columns_of_many_kinds_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_bytes(
+        b"\xef\xbb\xbf-DOCSTART- -X- O O\r\n\r\nEU NNP B-NP B-ORG\r\nrejects VBZ B-VP O\r\n\t\r\n\r\nx\ty z\tO"
+    )
+    found = list(conll.sentences(tmp_path / "a.conll"))
+    assert [(each.words, each.tags) for each in found] == [(("EU", "rejects"), ("B-ORG", "O")), (("x",), ("O",))]
+    assert [each.place for each in found] == ["a.conll line 3", "a.conll line 7"]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "message"),
+    [
+        (
+            "a O\nc O\n\nd O\n",
+            "p.conll line 1: the sentence of g.conll line 1 should stand here, but has 'c' and not 'b'",
+        ),
+        ("a O\n\nd O\n", "has 1 words and not 2"),
+        ("a O\nb O\n", "There are 2 sentences to score, but predictions for 1"),
+    ],
+)
+def test_predictions_for_other_words_are_refused(predicted: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "g.conll").write_text("a O\nb B-x\n\nd O\n")
+    (tmp_path / "p.conll").write_text(predicted)
+    with pytest.raises(cl.InputError, match=message):
+        cl.score(tmp_path / "g.conll", tmp_path / "p.conll", "token-classification")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data.json", "--task", "question-answering"], "evaluate DATA --task TASK --predictions FILE"),
+        (["data.json", "--predictions", "p.json"], "evaluate DATA --task TASK --predictions FILE"),
+        (["m", "data.json", "--task", "question-answering", "--predictions", "p.json"], "and no model"),
+        (["data.json"], "evaluate MODEL DATA"),
+        (["data.json", "--task", "question-answering", "--predictions", "p.json"], "answers none of the questions"),
+        (["absent.json", "--task", "question-answering", "--predictions", "p.json"], "absent.json cannot be read"),
+        (["list.json", "--task", "token-classification", "--predictions", "list.json"], "list.json line 1 is '[]'"),
+        (["data.json", "--task", "question-answering", "--predictions", "list.json"], "must hold a JSON object"),
+        (["data.json", "--task", "question-answering", "--predictions", "wrong.json"], "the answer to q is 3"),
+    ],
+)
+def test_mistakes_on_the_command_line_end_in_one_sentence(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    squad_file(tmp_path)
+    Path("p.json").write_text('{"other": "x"}')
+    Path("list.json").write_text("[]")
+    Path("wrong.json").write_text('{"q": 3}')
+    assert main(["evaluate", *arguments]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
