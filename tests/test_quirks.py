@@ -113,7 +113,9 @@ def test_deberta_s_newer_masked_lm_head_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variant", ["mpnet", "roberta", "bert", "distilbert", "albert"])
-def test_a_class_name_without_its_head_is_a_bare_encoder(variant: str, tmp_path: Path, tiny: Path) -> None:
+def test_a_class_name_without_its_head_is_a_bare_encoder(
+    variant: str, tmp_path: Path, tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """As encoders made for vectors have it, all-mpnet-base-v2 among them."""
     saved(tmp_path, variant, "base")
     raw = checkpoint.read_config(tmp_path)
@@ -122,6 +124,7 @@ def test_a_class_name_without_its_head_is_a_bare_encoder(variant: str, tmp_path:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((tiny / name).read_bytes())
     model = cl.load(tmp_path)
+    assert "holds none of that head; it is a bare encoder" in caplog.text
     assert model.task is None
     assert model.embed(["w1 w2"]).shape == (1, 32)  # type: ignore[union-attr]
     with pytest.raises(cl.InputError, match="no trained masked-LM head"):

@@ -74,6 +74,7 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
     folder = checkpoint.find(name, revision)
     raw = checkpoint.read_config(folder)
     own = checkpoint.own_head(raw, checkpoint.tensor_names(folder))
+    inferred = task is None
     if task is None:
         task = _own_task(own, raw)
     reset = None
@@ -92,13 +93,13 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
     if fresh:
         say = log.warning if own == "text_classification" else log.info  # a trained head that is given up
         say("%s: newly initialised, train before use: %s", name, ", ".join(fresh))
+    named = raw.get("architectures") or []
+    if own == "base" and not any(loaded.family.head_of(each) == "base" for each in named) and named:
+        log.warning("%s says that it is a %s, but holds none of that head; it is a bare encoder.", name, named[0])
     if own is None:
         log.warning("%s is a %s, a head not known here; it was left out.", name, ", ".join(raw["architectures"]))
     elif loaded.unused:
-        given_up = (
-            task is None or own == "masked_lm" or own != task.head
-        )  # a trained head that the next save leaves out
-        say = log.warning if given_up and own != "base" else log.info
+        say = log.warning if inferred and own != "base" else log.info  # trained, and the next save leaves it out
         say("%s: not used by this task: %s", name, ", ".join(loaded.unused))
     loaded.network.eval()
     kept: dict[str, Any] = {
