@@ -12,7 +12,7 @@ PIP := $(RUN) pip --disable-pip-version-check install --quiet
 quickstart: $(VENV)/installed
 	$(VENV)/bin/clozeline quickstart
 
-# all tests, about two minutes
+# all tests, a few minutes
 test: $(VENV)/installed-dev
 	$(RUN) pytest
 

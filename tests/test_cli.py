@@ -260,6 +260,18 @@ def test_embed_writes_one_array_or_lines(run: Run, tiny: Path, tmp_path: Path, m
     refused(run("embed", tiny, "good", "--pool", "tokens", "--out", out), "JSON lines")
 
 
+def test_fill_mask_shows_words_and_compares_candidates(run: Run, tiny: Path, tmp_path: Path) -> None:
+    model = as_trained(bundle.load(tiny, cl.MaskedLM()), tmp_path / "masked")
+    lines = run("fill-mask", model, "w1 [MASK] w2", "--top", "3").out.splitlines()
+    assert len(lines) == 3
+    scores = [float(line.split("\t")[1]) for line in lines]
+    assert 1 > scores[0] >= scores[1] >= scores[2] > 0
+    shown = run("fill-mask", model, "[MASK]", "--candidate", "w3", "--candidate", "w4 w5", "--json").out.splitlines()
+    assert {json.loads(line)["token"] for line in shown} == {"w3", "w4 w5"}
+    refused(run("fill-mask", model), "Give a text with a mask")
+    refused(run("fill-mask", tiny, "[MASK]"), "no trained masked-LM head")
+
+
 def test_doctor_knows_the_machine_and_the_model(run: Run, tiny: Path, trained: Path, tmp_path: Path) -> None:
     assert run("doctor").out.startswith("clozeline ")
     found = json.loads(run("doctor", trained, "--json").out)

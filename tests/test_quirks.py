@@ -59,7 +59,10 @@ def test_older_spellings_give_the_same_network(
     variant: str, change: Callable[[Family, Tensors], Tensors], tmp_path: Path
 ) -> None:
     family, tensors, parameters = saved(tmp_path, variant)
-    save_file(change(family, tensors), tmp_path / "model.safetensors")
+    changed = change(family, tensors)
+    if changed.keys() == tensors.keys():
+        pytest.skip("this family was never written so")
+    save_file(changed, tmp_path / "model.safetensors")
     loaded = checkpoint.load(tmp_path, "masked_lm")
     assert (loaded.fresh, loaded.unused) == ([], [])
     for name, value in loaded.network.named_parameters():
@@ -174,15 +177,6 @@ def test_layers_that_no_number_can_say_are_written_as_a_list_only() -> None:
     written = family.write(family.read(raw))
     assert written["layer_types"] == kinds
     assert "global_attn_every_n_layers" not in written
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_rows_beyond_the_tokenizer_s_ids_are_kept(variant: str, tmp_path: Path) -> None:
-    family = FAMILIES[model_type(variant)]
-    config = family.read({**sizes(variant), "vocab_size": 128})
-    network = family.build(config, "masked_lm")
-    checkpoint.save(tmp_path, family, network, "masked_lm", {})
-    assert checkpoint.load(tmp_path, "masked_lm").config.vocab_size == 128
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [

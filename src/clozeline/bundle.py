@@ -73,7 +73,8 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
     """
     folder = checkpoint.find(name, revision)
     raw = checkpoint.read_config(folder)
-    own = checkpoint.own_head(raw, checkpoint.tensor_names(folder))
+    tensors = checkpoint.plain_tensors(folder)
+    own = checkpoint.own_head(raw, tensors)
     inferred = task is None
     if task is None:
         task = _own_task(own, raw)
@@ -84,7 +85,8 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
         reset = None if keep else "head.classifier."
     labels = task.labels if isinstance(task, TextClassification) else raw.get("id2label") or ()
     classes = len(labels) or raw.get("num_labels", 2)
-    loaded = checkpoint.load(folder, (own or "base") if task is None else task.head, classes, reset=reset, seed=seed)
+    head = (own or "base") if task is None else task.head
+    loaded = checkpoint.load(folder, head, classes, reset=reset, seed=seed, tensors=tensors)
     tokenizer = Tokenizer.load(folder, loaded.config.max_length)
     tokenizer.check(loaded.config.vocab_size)
     fresh = loaded.fresh

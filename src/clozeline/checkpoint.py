@@ -11,10 +11,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -35,7 +35,6 @@ TOKENIZER_FILES = [
     "merges.txt",
     *SENTENCEPIECE,
 ]
-Held = TypeVar("Held")
 OLD_WEIGHTS = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -188,7 +187,15 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def load(folder: Path, head: str | None, classes: int = 0, *, reset: str | None = None, seed: int = 0) -> Checkpoint:
+def load(
+    folder: Path,
+    head: str | None,
+    classes: int = 0,
+    *,
+    reset: str | None = None,
+    seed: int = 0,
+    tensors: Mapping[str, Tensor] | None = None,
+) -> Checkpoint:
     """A network in fp32 from a model folder.
 
     Args:
@@ -196,6 +203,7 @@ def load(folder: Path, head: str | None, classes: int = 0, *, reset: str | None 
         classes: outputs of a classification head.
         reset: start parameters whose name begins so afresh, though the checkpoint may hold them.
         seed: of the fresh weights.
+        tensors: what `plain_tensors` gave for the folder, where it was read already.
 
     Raises:
         InputError: the folder is not a checkpoint, is damaged, asks for what is not supported or does not match its shape.
@@ -205,12 +213,21 @@ def load(folder: Path, head: str | None, classes: int = 0, *, reset: str | None 
     if head is not None and head not in family.heads:
         raise InputError(f"{family.name} has no {head} head; it has {', '.join(family.heads)}.")
     config = family.read(raw)
-    tensors = _plain_names(read_tensors(folder), family)
+    tensors = plain_tensors(folder) if tensors is None else tensors
     if head == "base" and not any(name in tensors for name in _head_names(family, config, head)):
         head = None  # a bare encoder may have been saved without its pooler
     network = family.build(config, head, classes, seed=seed, encoder=False)
     fresh, unused = _fill(network, family, head, own_head(raw, tensors), tensors, reset, folder)
     return Checkpoint(folder, family, network, raw, fresh, unused)
+
+
+def plain_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a model folder under today's names without prefix.
+
+    Raises:
+        InputError: as `load`.
+    """
+    return _plain_names(read_tensors(folder), by_name(read_config(folder)["model_type"]))
 
 
 def own_head(raw: Mapping[str, Any], tensors: Collection[str]) -> str | None:
@@ -226,23 +243,6 @@ def own_head(raw: Mapping[str, Any], tensors: Collection[str]) -> str | None:
     if own in (None, "base"):
         return own
     return own if _head_names(family, family.read(raw), own) & set(tensors) else "base"
-
-
-def tensor_names(folder: Path) -> list[str]:
-    """The names of a checkpoint's tensors as `load` reads them, without prefix; of safetensors without reading the rest.
-
-    Raises:
-        InputError: as `load`.
-    """
-    family = by_name(read_config(folder)["model_type"])
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        return list(_plain_names(read_tensors(folder), family))
-    try:
-        with safe_open(path, framework="pt") as file:
-            return list(_plain_names(dict.fromkeys(file.keys()), family))
-    except SafetensorError as error:
-        raise InputError(f"{path} is damaged or incomplete ({error}). Download or copy it again.") from error
 
 
 def names(family: Family, network: Network, head: str | None) -> dict[str, tuple[str, ...]]:
@@ -261,9 +261,9 @@ def _head_names(family: Family, config: EncoderConfig, head: str) -> set[str]:
     return names | set(family.heads[head].tied)
 
 
-def _plain_names(tensors: Mapping[str, Held], family: Family) -> dict[str, Held]:
+def _plain_names(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
     """Tensors without the family's prefix, with the oldest checkpoints' gamma and beta by today's names."""
-    plain: dict[str, Held] = {}
+    plain: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         short = name.removeprefix(family.prefix)
         for old, new in family.renamed.items():

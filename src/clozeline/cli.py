@@ -245,14 +245,18 @@ def fill_mask(
     Args:
         texts: Texts with a mask each, after -- where one begins with a hyphen.
     """
+    from clozeline import streams
+
     if not texts:
         raise InputError('Give a text with a mask, such as "The capital of France is [MASK]."')
     loaded = clozeline.load(model, precision=precision, device=device)
     for text in texts:
         for filled in loaded.fill_mask(text, top, candidate or None):
             for one in filled:
-                line = json.dumps(dataclasses.asdict(one), ensure_ascii=False)
-                print(line if as_json else f"{one.token}\t{one.score:.4f}\t{one.text}")
+                if as_json:
+                    print(json.dumps(dataclasses.asdict(one), ensure_ascii=False))
+                else:
+                    print("\t".join(streams.visible(part) for part in (one.token, f"{one.score:.4f}", one.text)))
 
 
 @app.command

@@ -58,15 +58,15 @@ def model(name: str) -> dict[str, Any]:
     """
     folder = checkpoint.find(name)
     raw = checkpoint.read_config(folder)
-    task = checkpoint.own_head(raw, checkpoint.tensor_names(folder))  # None: a head not known here
+    tensors = checkpoint.plain_tensors(folder)
+    task = checkpoint.own_head(raw, tensors)  # None: a head not known here
     problems: list[str] = []
     try:
-        loaded = checkpoint.load(folder, task or "base", _outputs(raw))
+        loaded = checkpoint.load(folder, task or "base", _outputs(raw), tensors=tensors)
     except InputError as error:  # perhaps only of the head, a decoder that should be tied for one
-        loaded = checkpoint.load(folder, None)
+        loaded = checkpoint.load(folder, None, tensors=tensors)
         problems.append(str(error))
     config, network = loaded.config, loaded.network
-    tensors = checkpoint.read_tensors(folder)
     head = loaded.family.heads[network.kind or "base"]
     tied = [f"{second} to {first}" for second, first in head.tied.items()]
     labels = list((raw.get("id2label") or {}).values()) if task in LABELLED else []

@@ -32,7 +32,7 @@ BORROWED: dict[
     "XLMRobertaTokenizer": ("deberta-v3/spm.model", "sentencepiece.bpe.model", ["<unk>", "<s>", "</s>"], 4),
     "CamembertTokenizer": ("deberta-v3/spm.model", "sentencepiece.bpe.model", ["<unk>", "<s>", "</s>"], 4),
 }
-FAMILIES = (*VOCABULARIES, "minilm", "roberta-base", *OLDER, *BORROWED)
+FAMILIES = (*VOCABULARIES, "minilm", "roberta-base", *OLDER, *BORROWED, "MPNetTokenizer")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -43,13 +43,20 @@ def both(
     if request.param == "minilm":
         return Tokenizer.load(minilm), transformers.AutoTokenizer.from_pretrained(minilm)
     name, folder = request.param, tmp_path_factory.mktemp("tokenizer")
-    if name in BORROWED:
+    if name == "MPNetTokenizer":  # BERT's vocabulary with RoBERTa's special tokens before and behind it
+        words = (data / "tokenizers" / "bert-base-uncased" / "vocab.txt").read_text(encoding="utf-8")
+        (folder / "vocab.txt").write_text(f"<s>\n<pad>\n</s>\n<unk>\n{words.rstrip()}\n<mask>\n", encoding="utf-8")
+    elif name in BORROWED:
         borrow(data, folder, *BORROWED[name])
     else:
         for file in (data / "tokenizers" / name.partition("/")[0]).iterdir():
             if not (file.name == "tokenizer.json" and "/" in name):
                 (folder / file.name).symlink_to(file)
-    kind = name if name in BORROWED else {"roberta-base": "RobertaTokenizer", **OLDER}.get(name, "BertTokenizer")
+    kind = (
+        name
+        if name in (*BORROWED, "MPNetTokenizer")
+        else {"roberta-base": "RobertaTokenizer", **OLDER}.get(name, "BertTokenizer")
+    )
     settings: dict[str, Any] = {"tokenizer_class": kind, "model_max_length": 512}
     if name.startswith("bert") and name.endswith("-cased"):
         settings["do_lower_case"] = False

@@ -117,25 +117,3 @@ def test_every_module_says_what_it_is_and_fits_on_a_few_screens(name: str) -> No
 def test_a_family_is_a_short_file(path: Path) -> None:
     if path.stem not in ("family", "heads"):  # what the family files are written with
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 110
-
-
-def settings_read(source: ast.Module) -> list[str]:
-    """Where a method reads the configuration, but for those that make a brick or change its size."""
-    functions = (node for node in ast.walk(source) if isinstance(node, ast.FunctionDef))
-    return [
-        f"{function.name}, line {node.lineno}"
-        for function in functions
-        if function.name not in ("__init__", "grow") and any(arg.arg == "self" for arg in function.args.args)
-        for node in ast.walk(function)
-        if isinstance(node, ast.Attribute | ast.Name) and ast.unparse(node).split(".")[-1] == "config"
-    ]
-
-
-@pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("model.")])
-def test_no_forward_asks_the_configuration_what_it_is(name: str) -> None:
-    assert settings_read(tree(name)) == []
-
-
-def test_the_check_above_finds_a_forward_that_asks() -> None:
-    code = "class A:\n    def forward(self, x):\n        return x if self.config.segments else -x"
-    assert settings_read(ast.parse(code)) != []

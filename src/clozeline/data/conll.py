@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from clozeline.data.readers import lines
@@ -36,7 +37,7 @@ def sentences(path: str | Path, *, encoding: str = "utf-8") -> Iterator[Tagged]:
     words: list[str] = []
     tags: list[str] = []
     start, name, any_found = 1, Path(path).name, False
-    for number, line in enumerate([*lines(path, encoding=encoding), ""], 1):
+    for number, line in enumerate(chain(lines(path, encoding=encoding), [""]), 1):  # the end is blank too
         columns = line.split("\t") if "\t" in line.strip() else line.split()
         columns = [column.strip() for column in columns]
         if not any(columns) or columns[0] == "-DOCSTART-":

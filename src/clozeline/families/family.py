@@ -87,11 +87,7 @@ def unsupported(key: str, value: object, served: Iterable[object]) -> InputError
     return InputError(f"config.json asks for {key} = {value!r}, which is not supported: allowed {allowed}.")
 
 
-def _nothing(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {}
-
-
-def _nothing_of(config: EncoderConfig) -> dict[str, Any]:
+def _nothing(_: object) -> dict[str, Any]:
     return {}
 
 
@@ -143,7 +139,7 @@ class Family:
     renamed: Mapping[str, str] = field(default_factory=dict)
     foreign: tuple[str, ...] = ()
     read_more: Callable[[Mapping[str, Any]], dict[str, Any]] = _nothing
-    write_more: Callable[[EncoderConfig], dict[str, Any]] = _nothing_of
+    write_more: Callable[[EncoderConfig], dict[str, Any]] = _nothing
 
     @property
     def presets(self) -> dict[str, EncoderConfig]:
@@ -161,8 +157,7 @@ class Family:
                 raise unsupported(key, raw[key], served)
         values: dict[str, Any] = {"family": self.name}
         for ours, theirs, default in self.fields:
-            known = ours == "activation"
-            values[ours] = activation(raw, theirs, default) if known else raw.get(theirs, default)
+            values[ours] = activation(raw, theirs, default) if ours == "activation" else raw.get(theirs, default)
         try:
             return EncoderConfig(**values | self.read_more(raw))
         except (TypeError, ValueError, AttributeError) as error:

@@ -99,11 +99,8 @@ def _band_mask(layout: Layout, size: int, window: int, dtype: torch.dtype) -> Te
     owners = F.pad(layout.owners, (window, window + tail), value=-1)
     theirs = owners.unfold(0, size + 2 * window, size)
     own = theirs[:, window : window + size]
-    apart = (
-        torch.arange(size + 2 * window, device=owners.device)
-        - window
-        - torch.arange(size, device=owners.device)[:, None]
-    )
+    at = torch.arange(size + 2 * window, device=owners.device) - window
+    apart = at - at[window : window + size, None]
     # what stands behind the last token sees itself: a row that saw nothing would be NaN
     seen = (own[:, :, None] == theirs[:, None, :]) & (apart.abs() <= window)
     return torch.zeros(seen.shape, dtype=dtype, device=owners.device).masked_fill_(~seen, -torch.inf)[:, None]

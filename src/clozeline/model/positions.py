@@ -65,7 +65,7 @@ class Learned(Positions):
 class Rotary(Positions):
     """Queries and keys turned by angles that grow with the position (Su et al. 2021), a head's halves being the pairs.
 
-    Angles are fp32 whatever the model computes in, as in the reference: at position 8,000 bfloat16 is 16 radians wide.
+    Angles are fp32 whatever the model computes in, as in the reference: bfloat16's steps at position 8,000 are of 32.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -122,14 +122,15 @@ class Disentangled(Positions):
         # rows for a few lengths only, because oneDNN compiles a kernel for each new shape
         key = ("distances", self.span, self.buckets, self.reach)
         low, high, bucket = layout.once(key, lambda: self._buckets(-(-layout.longest // 64) * 64))
-        q_RNH, k_RNH = project(self.dropout(self.norm(self.table.weight[low : high + 1])))
-        scale = 1 / math.sqrt(q_RNH.shape[-1] * self.products)
+        rows = project(self.dropout(self.norm(self.table.weight[low : high + 1])))
+        scale = 1 / math.sqrt(rows[0].shape[-1] * self.products)
+        q_RNH, k_RNH = (row * scale for row in rows)
         middle = len(bucket) // 2
 
         def scores(q: Tensor, k: Tensor) -> Tensor:
             length = q.shape[2]
             rising = bucket[middle - length + 1 : middle + length] - low  # for distances from 1 - L to L - 1
-            found = [part(q, k, q_RNH * scale, k_RNH * scale, rising) for part in self.parts]
+            found = [part(q, k, q_RNH, k_RNH, rising) for part in self.parts]
             return sum(found[1:], found[0])
 
         return scores
