@@ -35,7 +35,7 @@ def clozeline(name: str, folder: Path, seed: int, count: int | None) -> dict[str
         model = cl.load(folder, task=task, device="cpu", seed=seed)
         run = model.fit(train, dev, out=Path(held) / "run", quiet=True, **settings)
         took = time.perf_counter() - began
-    return _outcome([epoch.accuracy for epoch in run.epochs], took)
+    return _outcome([epoch.score for epoch in run.epochs], took)
 
 
 def _table(file: Path, split: str, count: int | None) -> Path:

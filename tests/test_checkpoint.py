@@ -21,6 +21,7 @@ import clozeline as cl
 from clozeline import bundle, checkpoint
 from clozeline.errors import InputError
 from clozeline.families.bert import BERT
+from clozeline.tasks.known import Task
 from helpers import VOCABULARY, as_trained
 
 LABELS = ("negative", "neutral", "positive")
@@ -66,7 +67,7 @@ def refused(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("task", [None, cl.TextClassification(LABELS), cl.MaskedLM(), cl.NextSentence()], ids=repr)
-def test_save_and_load_give_every_bit_and_the_task_back(tiny: Path, tmp_path: Path, task: bundle.Task | None) -> None:
+def test_save_and_load_give_every_bit_and_the_task_back(tiny: Path, tmp_path: Path, task: Task | None) -> None:
     loaded = bundle.load(tiny, task)
     loaded.save(tmp_path / "model")
     again = bundle.load(tmp_path / "model")
@@ -229,7 +230,7 @@ UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
     "relative positions": ({"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key'"),
     "a decoder": ({"is_decoder": True}, "is_decoder = True"),
     "an activation": ({"hidden_act": "mish"}, "hidden_act = 'mish'"),
-    "several labels at once": ({"problem_type": "multi_label_classification"}, "multi_label_classification"),
+    "an unknown problem": ({"problem_type": "ranking"}, "problem_type = 'ranking'"),
     "sizes that do not divide": ({"num_attention_heads": 5}, "does not divide into 5 heads"),
     "a size of zero": ({"num_hidden_layers": 0}, "layers is 0"),
     "a size that is text": ({"hidden_size": "32"}, "width is '32'"),

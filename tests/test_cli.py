@@ -366,8 +366,8 @@ def test_texts_and_a_file_are_one_too_many(run: Run, trained: Path, train: Path)
 
 
 def test_a_model_that_cannot_classify_is_no_help(run: Run, tiny: Path, train: Path) -> None:
-    refused(run("predict", tiny, "good"), "no trained classifier")
-    refused(run("evaluate", tiny, train), "no trained classifier")
+    refused(run("predict", tiny, "good"), "no head trained for a task")
+    refused(run("evaluate", tiny, train), "no head trained for a task")
 
 
 def write_bytes(content: bytes) -> Callable[[Path], object]:

@@ -180,14 +180,16 @@ ASKED: dict[str, Callable[[cl.Model, Path], object]] = {
 @pytest.mark.parametrize("verb", ASKED)
 def test_a_bare_encoder_refuses_with_advice(tiny: Path, tmp_path: Path, verb: str) -> None:
     data = write_csv(tmp_path / "data.csv", reviews(4))
-    with pytest.raises(InputError, match=rf"a bare encoder and cannot {verb}: it has no trained classifier"):
+    with pytest.raises(InputError, match=rf"a bare encoder and cannot {verb}: it has no head trained for a task"):
         ASKED[verb](cl.load(tiny), data)
 
 
 @pytest.mark.parametrize("verb", ["predict", "evaluate"])
 def test_an_untrained_classifier_refuses_to_answer(tiny: Path, tmp_path: Path, verb: str) -> None:
     data = write_csv(tmp_path / "data.csv", reviews(4))
-    with pytest.raises(InputError, match="no trained classifier yet, so its answers would be random; fit it first"):
+    with pytest.raises(
+        InputError, match="no trained head for text-classification yet, so its answers would be random; fit it first"
+    ):
         ASKED[verb](cl.load(tiny, cl.TextClassification(LABELS)), data)
 
 
@@ -413,7 +415,7 @@ def test_the_policy_for_long_texts_is_saved_with_the_model(trained: Path, tmp_pa
 
 def test_some_pairs_that_are_none_are_refused(trained: Path) -> None:
     with pytest.raises(InputError, match="Some pairs are None"):
-        cl.load(trained).predict(["a", "b"], pairs=[None, "c"])  # type: ignore[list-item]
+        cl.load(trained).predict(["a", "b"], pairs=[None, "c"])
 
 
 @pytest.mark.parametrize(("name", "value"), [("epochs", 1.5), ("batch_size", "3"), ("learning_rate", "1e-5")])

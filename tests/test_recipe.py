@@ -63,7 +63,7 @@ def test_the_example_runs_on_the_packaged_reviews() -> None:
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        ("label=0", "0"),  # the column called 0: what reads as a number is a text where the key wants one
+        ("label=0", ("0",)),  # the column called 0: what reads as a number is a text where the key wants one
         ("labels=bad, good", ("bad", "good")),
         ("labels=[0, 1]", ("0", "1")),
         ("learning_rate=1", 1.0),

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from clozeline.face import Model, load
     from clozeline.model.encoder import Encoder
     from clozeline.tasks.masked_lm import MaskedLM
+    from clozeline.tasks.multi_label import MultiLabelClassification
+    from clozeline.tasks.multiple_choice import MultipleChoice
     from clozeline.tasks.next_sentence import NextSentence
+    from clozeline.tasks.question_answering import QuestionAnswering
+    from clozeline.tasks.regression import Regression
     from clozeline.tasks.text_classification import TextClassification
+    from clozeline.tasks.token_classification import TokenClassification
     from clozeline.tokenizer import Tokenizer
     from clozeline.train.settings import Settings
 
@@ -36,6 +41,11 @@ _HOME = {
     "NextSentence": "clozeline.tasks.next_sentence",
     "Packed": "clozeline.batch",
     "Settings": "clozeline.train.settings",
+    "MultiLabelClassification": "clozeline.tasks.multi_label",
+    "MultipleChoice": "clozeline.tasks.multiple_choice",
+    "QuestionAnswering": "clozeline.tasks.question_answering",
+    "Regression": "clozeline.tasks.regression",
+    "TokenClassification": "clozeline.tasks.token_classification",
     "TextClassification": "clozeline.tasks.text_classification",
     "Tokenizer": "clozeline.tokenizer",
     "load": "clozeline.face",
@@ -49,10 +59,15 @@ __all__ = [
     "Layout",
     "MaskedLM",
     "Model",
+    "MultiLabelClassification",
+    "MultipleChoice",
     "NextSentence",
     "Packed",
+    "QuestionAnswering",
+    "Regression",
     "Settings",
     "TextClassification",
+    "TokenClassification",
     "Tokenizer",
     "__version__",
     "load",

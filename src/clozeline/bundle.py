@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,11 @@ from clozeline.errors import InputError
 from clozeline.families.family import Family
 from clozeline.files import staged
 from clozeline.model.heads import Network
-from clozeline.tasks.masked_lm import MaskedLM
-from clozeline.tasks.next_sentence import NextSentence
-from clozeline.tasks.text_classification import TextClassification
+from clozeline.tasks.known import Task, own_task
+from clozeline.tasks.supervised import Supervised
 from clozeline.tokenizer import Tokenizer
 
 log = logging.getLogger("clozeline")
-
-Task = TextClassification | MaskedLM | NextSentence
 
 
 @dataclass
@@ -77,13 +74,12 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
     own = checkpoint.own_head(raw, tensors)
     inferred = task is None
     if task is None:
-        task = _own_task(own, raw)
+        task = own_task(own, raw)
     reset = None
-    if isinstance(task, TextClassification):
-        theirs = TextClassification.from_raw(raw) if own == task.head else TextClassification()
-        task, keep = _settle_labels(task, theirs, name)
+    if isinstance(task, Supervised):
+        task, keep = _settle_outputs(task, own_task(own, raw) if own == task.head else None, name)
         reset = None if keep else "head.classifier."
-    labels = task.labels if isinstance(task, TextClassification) else raw.get("id2label") or ()
+    labels = task.outputs if isinstance(task, Supervised) else raw.get("id2label") or ()
     classes = len(labels) or raw.get("num_labels", 2)
     head = (own or "base") if task is None else task.head
     loaded = checkpoint.load(folder, head, classes, reset=reset, seed=seed, tensors=tensors)
@@ -121,38 +117,32 @@ def add_words(bundle: Bundle, words: Sequence[str]) -> list[int]:
     return list(parts)
 
 
-def _own_task(own: str | None, raw: Mapping[str, Any]) -> Task | None:
-    tasks: dict[str | None, Callable[[], Task]] = {
-        "text_classification": lambda: TextClassification.from_raw(raw),
-        "masked_lm": MaskedLM,
-        "next_sentence": NextSentence,
-    }
-    return tasks[own]() if own in tasks else None
-
-
-def _settle_labels(
-    task: TextClassification, theirs: TextClassification, name: str | Path
-) -> tuple[TextClassification, bool]:
-    """The task with its labels, and whether the checkpoint's classifier is for them."""
-    if not task.labels:
-        return task.with_labels(theirs.labels), bool(theirs.labels)
-    if task.labels == theirs.labels:
+def _settle_outputs(task: Supervised, theirs: Task | None, name: str | Path) -> tuple[Supervised, bool]:
+    """The task with the names of its outputs, and whether the checkpoint's head is for them."""
+    if type(task) is not type(theirs):
+        return task, False
+    assert isinstance(theirs, Supervised)
+    own = theirs.outputs
+    if not task.outputs:
+        return task.with_outputs(own), bool(own)
+    if task.outputs == own:
         return task, True
-    if set(task.labels) == set(theirs.labels):
-        order = ", ".join(theirs.labels)
+    if set(task.outputs) == set(own):
+        order = ", ".join(own)
         raise InputError(f"{name} has these labels in another order: give labels in the order of its outputs, {order}.")
-    unnamed = tuple(f"LABEL_{at}" for at in range(len(task.labels)))
-    return task, theirs.labels == unnamed
+    return task, own == tuple(f"LABEL_{at}" for at in range(len(task.outputs)))
 
 
-def use_labels(bundle: Bundle, labels: Sequence[str], seed: int) -> None:
-    """Give a classifier that has no labels yet these ones, with a fresh output for each; its pooler stays."""
-    assert isinstance(bundle.task, TextClassification) and bundle.network.head is not None
+def settle(bundle: Bundle, task: Supervised, seed: int) -> None:
+    """Give the bundle a task that knows its outputs now, with a fresh one for each where they are new; a pooler stays."""
+    before, bundle.task = bundle.task, task
+    assert isinstance(before, Supervised) and bundle.network.head is not None
+    if before.outputs == task.outputs:
+        return
     pooler = {
         name: value for name, value in bundle.network.head.state_dict().items() if not name.startswith("classifier")
     }
-    bundle.task = bundle.task.with_labels(labels)
-    fresh = bundle.family.build(bundle.config, bundle.task.head, len(labels), seed=seed, encoder=False).head
+    fresh = bundle.family.build(bundle.config, task.head, len(task.outputs), seed=seed, encoder=False).head
     assert fresh is not None
     fresh.load_state_dict(pooler, strict=False)
     bundle.network.head = fresh

@@ -6,11 +6,18 @@ import dataclasses
 from pathlib import Path
 
 from clozeline.bundle import Bundle
-from clozeline.tasks.text_classification import TextClassification
+from clozeline.tasks.supervised import Supervised
 from clozeline.train.fit import Fitted
 from clozeline.train.settings import Settings
 
-PIPELINES = {"text_classification": "text-classification", "masked_lm": "fill-mask", "base": "feature-extraction"}
+PIPELINES = {
+    "text_classification": "text-classification",
+    "token_classification": "token-classification",
+    "question_answering": "question-answering",
+    "multiple_choice": "multiple-choice",
+    "masked_lm": "fill-mask",
+    "base": "feature-extraction",
+}
 
 
 def model_card(
@@ -32,8 +39,8 @@ def model_card(
     lines += ["---", "", f"# A {bundle.family.name} model", ""]
     config = bundle.config
     lines.append(f"{config.layers} layers, width {config.width}, {config.heads} heads, vocabulary {config.vocab_size}.")
-    if isinstance(bundle.task, TextClassification):
-        lines += ["", "Labels: " + ", ".join(bundle.task.labels) + "."]
+    if isinstance(bundle.task, Supervised):
+        lines += ["", f"Task: {bundle.task.name}. Outputs: " + ", ".join(bundle.task.outputs) + "."]
     if settings is not None and run is not None:
         lines += [
             "",
@@ -46,7 +53,7 @@ def model_card(
         for epoch in run.epochs:
             mark = " (kept)" if epoch == run.best else ""
             lines.append(
-                f"- epoch {epoch.epoch}: validation accuracy {epoch.accuracy:.4f}, loss {epoch.loss:.4f}{mark}"
+                f"- epoch {epoch.epoch}: validation {epoch.metric} {epoch.score:.4f}, loss {epoch.loss:.4f}{mark}"
             )
         if run.warnings:
             lines += ["", "Warnings of the run:", "", *(f"- {warning}" for warning in run.warnings)]

@@ -41,6 +41,7 @@ File = Annotated[str | None, Parameter(allow_leading_hyphen=True, help="Read the
 Stdin = Annotated[bool, Parameter(name="-", negative=(), show_default=False, help="Read them from standard input.")]
 Text = Annotated[str | None, Parameter(help=KEYS["text"].help)]
 Pair = Annotated[str | None, Parameter(help=KEYS["pair"].help)]
+Names = Annotated[str | None, Parameter(help=KEYS["label"].help)]
 Format = Annotated[str | None, Parameter(help="csv, tsv, jsonl, txt or parquet, where the name does not say.")]
 Encoding = Annotated[str, Parameter(help="Of the file.")]
 Out = Annotated[Path | None, Parameter(help="Write the results to this file instead of standard output.")]
@@ -55,6 +56,12 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
+TRY = {
+    "text-classification": ["Your own sentence."],
+    "question-answering": ["Your question?", "A passage that answers it."],
+    "multiple-choice": ["Your question?", "One choice", "Another choice"],
+}
+"""What to type after `predict MODEL`."""
 DATA, TRAINING = Group.create_ordered("What to train on"), Group.create_ordered("How to train")
 
 
@@ -63,7 +70,8 @@ def _flags() -> type:
     fields = []
     for name in [name for name in KEYS if name not in ("model", "train")]:
         key = KEYS[name]
-        kind = str if name in ("labels", "class_weights") else key.wanted  # as key=value gives them, such as a,b,c
+        listed = ("labels", "class_weights", "label", "choices", "columns")
+        kind = str if name in listed else key.wanted  # as key=value gives them, such as a,b,c
         shown: Any = (lambda _, default=key.default: default) if key.default not in (None, ()) else False
         note = Parameter(help=key.help, show_default=shown, group=TRAINING if key.setting else DATA)
         fields.append((name, Annotated[kind | None, note], None))
@@ -103,7 +111,7 @@ def finetune(
     dry_run: Switch = False,
     as_json: Json = False,
 ) -> int:
-    """Train a model on labelled texts, and keep the best.
+    """Train a model for a task on labelled data, and keep the best.
 
     Args:
         model: A model folder or hub name; or a recipe, a TOML file with the same keys as the flags.
@@ -113,12 +121,12 @@ def finetune(
         dry_run: Print what would be done, with memory and time; write nothing.
     """
     recipe = recipes.resolve(model, data, {} if flags is None else vars(flags))
-    task = clozeline.TextClassification(
-        labels=recipe.labels, long=recipe.long, max_length=recipe.max_length, class_weights=recipe.class_weights
-    )
+    from clozeline.tasks import known
+
+    task = known.made(recipe.task, recipe.task_options())
     loaded = clozeline.load(recipe.model, task, device=recipe.device, seed=recipe.settings.seed)
     given: dict[str, Any] = dict(train=recipe.train, validation=recipe.validation, settings=recipe.settings)
-    given |= {name: getattr(recipe, name) for name in ("text", "pair", "label", "encoding")}
+    given |= recipe.where()
     if dry_run:
         plan = loaded.plan(**given)
         print(json.dumps(plan.as_dict()) if as_json else plan)
@@ -138,10 +146,10 @@ def finetune(
         return 130
     if not as_json:
         if run.best is not None:
-            best = f"epoch {run.best.epoch}, validation accuracy {run.best.accuracy:.4f}, loss {run.best.loss:.4f}"
-            print(f"Kept {best}.")
+            name = run.best.metric.replace("_", " ")
+            print(f"Kept epoch {run.best.epoch}, validation {name} {run.best.score:.4f}, loss {run.best.loss:.4f}.")
         print(f"The model is in {folder}. Try it:")
-        print(shlex.join(["clozeline", "predict", str(folder), "Your own sentence."]))
+        print(shlex.join(["clozeline", "predict", str(folder), *TRY.get(recipe.task, TRY["text-classification"])]))
     return 0
 
 
@@ -163,28 +171,35 @@ def predict(
     as_json: Json = False,
     out: Out = None,
 ) -> None:
-    """Say the label of each text, with its probability: a line each, LABEL, SCORE and TEXT between tabs.
+    """Say what the model makes of each text, a line each between tabs: LABEL, SCORE and TEXT.
+
+    Entities: a line each, LABEL, SCORE, START, END, ENTITY and TEXT. Answers: ANSWER, SCORE, START, END and QUESTION.
 
     Args:
-        texts: Texts, after -- where one begins with a hyphen. Without any, they come from a file or standard input.
+        texts: Texts, after -- where one begins with a hyphen; of question answering QUESTION PASSAGE, of multiple choice
+            QUESTION CHOICE CHOICE. Without any, they come from a file or standard input.
         window: Texts read ahead, to sort by length: 4096, or 1 where standard input is a terminal.
     """
     from clozeline import streams
 
     loaded = clozeline.load(model, precision=precision, device=device, long=long)
-    examples, live = streams.texts(texts, file, stdin, text=text, pair=pair, format=format, encoding=encoding)
+    given: dict[str, Any] = dict(text=text, pair=pair, format=format, encoding=encoding)
+    examples, live = streams.inputs(loaded.task, texts, file, stdin, **given)
     ahead, behind = tee(examples)
     cut = lost = 0
     with streams.sink(out) as sink:
         for found in loaded.predict_stream(ahead, window or (1 if live else WINDOW)):
-            example = next(behind)
+            shown = streams.shown(next(behind))
             cut, lost = cut + (found.truncated > 0), lost + found.truncated
             if as_json:
-                both = {"text": example.text} if example.pair is None else {"text": example.text, "pair": example.pair}
-                line = json.dumps(both | dataclasses.asdict(found), ensure_ascii=False)
-            else:
-                line = "\t".join(streams.visible(part) for part in (found.label, f"{found.score:.4f}", example.text))
-            print(line, file=sink, flush=True)
+                print(json.dumps(shown | dataclasses.asdict(found), ensure_ascii=False), file=sink, flush=True)
+                continue
+            for row in found.rows():
+                print(
+                    "\t".join(streams.visible(part) for part in (*row, next(iter(shown.values())))),
+                    file=sink,
+                    flush=True,
+                )
     if cut:
         print(f"warning: {cut} texts were too long and lost {lost} tokens (--long window reads all).", file=sys.stderr)
 
@@ -199,14 +214,16 @@ def evaluate(
     predictions: Path | None = None,
     text: Text = None,
     pair: Pair = None,
-    label: Annotated[str | None, Parameter(help=KEYS["label"].help)] = None,
+    label: Names = None,
+    choices: Annotated[str | None, Parameter(help=KEYS["choices"].help)] = None,
+    columns: Annotated[str | None, Parameter(help=KEYS["columns"].help)] = None,
     encoding: Encoding = "utf-8",
     long: OwnLong = None,
     precision: Precision = "fp32",
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a classifier on labelled texts: accuracy and F1 with 95 % intervals.
+    """Measure a model on labelled data, by the metrics of its task with 95 % intervals.
 
     Or score predictions made elsewhere, without a model: evaluate DATA --task TASK --predictions FILE.
 
@@ -223,7 +240,8 @@ def evaluate(
         raise InputError("Give a model and labelled data: evaluate MODEL DATA.")
     else:
         loaded = clozeline.load(model, precision=precision, device=device, long=long)
-        report = loaded.evaluate(data, text=text, pair=pair, label=label, encoding=encoding)
+        where = recipes.columns(text=text, pair=pair, label=label, choices=choices, columns=columns, encoding=encoding)
+        report = loaded.evaluate(data, **where)
     print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else report)
 
 

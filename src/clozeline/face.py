@@ -21,13 +21,14 @@ from clozeline import predict as prediction
 from clozeline.card import model_card
 from clozeline.config import EncoderConfig
 from clozeline.data.packing import Samples
-from clozeline.data.readers import Example, examples
+from clozeline.data.readers import Columns
 from clozeline.errors import InputError
-from clozeline.evaluate.classification import Report, report
 from clozeline.model.heads import Network
 from clozeline.precision import Precision, compute_dtype, pick_device
+from clozeline.tasks.known import Task
 from clozeline.tasks.masked_lm import Filled, MaskedLM
-from clozeline.tasks.text_classification import Prediction, TextClassification
+from clozeline.tasks.supervised import Supervised
+from clozeline.tasks.text_classification import TextClassification
 from clozeline.tokenizer import LongText, Tokenizer
 from clozeline.train.fit import Fitted, fit
 from clozeline.train.plan import Plan, plan
@@ -38,7 +39,7 @@ log = logging.getLogger("clozeline")
 
 def load(
     name: str | Path,
-    task: bundles.Task | None = None,
+    task: Task | None = None,
     *,
     precision: Precision = "fp32",
     device: str | None = None,
@@ -61,8 +62,8 @@ def load(
         InputError: the model cannot be found, is damaged, is not supported, or does not fit its tokenizer.
     """
     bundle = bundles.load(name, task, revision=revision, seed=seed)
-    if long is not None and isinstance(bundle.task, TextClassification):
-        bundle.task = dataclasses.replace(bundle.task, long=long)
+    if long is not None and isinstance(bundle.task, Supervised):
+        bundle.task = dataclasses.replace(bundle.task, long=long)  # type: ignore[type-var]
     return Model(bundle, precision, pick_device(device), seed)
 
 
@@ -87,13 +88,13 @@ class Model:
         return self._bundle.tokenizer
 
     @property
-    def task(self) -> bundles.Task | None:
+    def task(self) -> Task | None:
         return self._bundle.task
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The label names in the order of the outputs; empty where the model is no classifier."""
-        return tuple(self.task.labels) if isinstance(self.task, TextClassification) else ()
+        """The names of the head's outputs in order, such as labels; empty where the model has no task of its own."""
+        return self.task.outputs if isinstance(self.task, Supervised) else ()
 
     @property
     def network(self) -> Network:
@@ -107,7 +108,9 @@ class Model:
         *,
         text: str | None = None,
         pair: str | None = None,
-        label: str | None = None,
+        label: str | Sequence[str] | None = None,
+        choices: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
         encoding: str = "utf-8",
         out: str | Path,
         resume: bool = False,
@@ -130,8 +133,8 @@ class Model:
             InputError: the data cannot be read or used, or `out` holds another run.
         """
         settings = (settings or Settings(seed=self._seed)).replace(**changes)
-        columns: dict[str, Any] = dict(text=text, pair=pair, label=label, encoding=encoding)
-        samples, checks = self._labelled(train, validation, columns)
+        where = Columns(text=text, pair=pair, label=label, choices=choices, names=columns, encoding=encoding)
+        samples, checks = self._labelled(train, validation, where)
         self._served = None
         self.fitted = fit(
             self._bundle,
@@ -154,7 +157,9 @@ class Model:
         *,
         text: str | None = None,
         pair: str | None = None,
-        label: str | None = None,
+        label: str | Sequence[str] | None = None,
+        choices: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
         encoding: str = "utf-8",
         settings: Settings | None = None,
         **changes: object,
@@ -165,32 +170,37 @@ class Model:
             InputError: as `fit`.
         """
         settings = (settings or Settings(seed=self._seed)).replace(**changes)
-        columns: dict[str, Any] = dict(text=text, pair=pair, label=label, encoding=encoding)
-        return plan(self._bundle, *self._labelled(train, validation, columns), settings, self._device)
+        where = Columns(text=text, pair=pair, label=label, choices=choices, names=columns, encoding=encoding)
+        return plan(self._bundle, *self._labelled(train, validation, where), settings, self._device)
 
-    def predict(self, texts: str | Iterable[str], pairs: Iterable[str] | None = None) -> list[Prediction]:
-        """A label with probabilities for each text, or each text with its pair.
+    def predict(self, texts: Any, pairs: Any = None) -> list[Any]:
+        """A prediction for each text: what it is depends on the task, and it always says how many tokens were cut.
+
+        Args:
+            texts: one text or many. Of a token classifier, a text may also be a list of words; of question answering and
+                multiple choice, these are the questions.
+            pairs: as many second texts, passages, or lists of choices.
 
         Raises:
-            InputError: the model is no trained classifier, or a text is not text.
+            InputError: the model is not trained for a task, or something given is not what the task takes.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        others: list[str | None] = (
-            [None] * len(texts) if pairs is None else [pairs] if isinstance(pairs, str) else [*pairs]
-        )
+        alone = isinstance(texts, str)
+        texts = [texts] if alone else list(texts)
+        one = isinstance(pairs, str) or (alone and not _nested(pairs))
+        others = [None] * len(texts) if pairs is None else [pairs] if one else list(pairs)
         if None in others and any(other is not None for other in others):
             raise InputError("Some pairs are None; give each text its pair, or none of them.")
         if len(others) != len(texts):
             raise InputError(f"There are {len(texts)} texts but {len(others)} pairs; give each text its pair.")
-        rows = zip(texts, others, strict=True)
+        task, rows = self._supervised("predict"), zip(texts, others, strict=True)
         return list(
-            self.predict_stream(Example(text, pair, None, f"texts[{at}]") for at, (text, pair) in enumerate(rows))
+            self.predict_stream(task.example(text, other, f"texts[{at}]") for at, (text, other) in enumerate(rows))
         )
 
-    def predict_stream(self, stream: Iterable[Example], window: int = prediction.WINDOW) -> Iterator[Prediction]:
-        """A prediction for each example as they come, in order, `window` of them in memory at a time."""
-        task = self._classifier("predict")
-        return prediction.classify(self._network(), task, self.tokenizer, stream, self._device, window)
+    def predict_stream(self, stream: Iterable[Any], window: int = prediction.WINDOW) -> Iterator[Any]:
+        """A prediction for each example of the task as they come, in order, `window` of them in memory at a time."""
+        task = self._supervised("predict")
+        return prediction.decode(self._network(), task, self.tokenizer, stream, self._device, window)
 
     def evaluate(
         self,
@@ -198,20 +208,25 @@ class Model:
         *,
         text: str | None = None,
         pair: str | None = None,
-        label: str | None = None,
+        label: str | Sequence[str] | None = None,
+        choices: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
         encoding: str = "utf-8",
-    ) -> Report:
-        """Accuracy and F1 with 95 % intervals on labelled texts, read as `fit` reads them.
+    ) -> Any:
+        """The task's metrics with 95 % intervals on labelled data, read as `fit` reads it: print it, or see `as_dict()`.
 
         Raises:
-            InputError: the data cannot be read, has a label the model does not know, or the model is no trained classifier.
+            InputError: the data cannot be read, has a label the model does not know, or the model is not trained for it.
         """
-        task = self._classifier("evaluate")
-        columns: dict[str, Any] = dict(text=text, pair=pair, label=label, encoding=encoding)
-        samples = task.samples(self.tokenizer, _read(data, "test", columns))
-        assert samples.targets is not None
-        scores = prediction.logits(self._network(), task, samples, self._device).numpy()
-        return report(scores, samples.targets, task.labels, samples.cut)
+        where = Columns(text=text, pair=pair, label=label, choices=choices, names=columns, encoding=encoding)
+        task, logits, samples = self._judged(data, where)
+        return task.report(logits, samples)
+
+    def _judged(self, data: str | Path, where: Columns) -> tuple[Supervised, np.ndarray, Samples]:
+        """What the model says of labelled data, and the data."""
+        task = self._supervised("evaluate")
+        samples = task.samples(self.tokenizer, task.read(data, "test", where))
+        return task, prediction.logits(self._network(), task, samples, self._device), samples
 
     def embed(
         self,
@@ -317,61 +332,51 @@ class Model:
         return {**self.__dict__, "_served": None}
 
     def _labelled(
-        self, train: str | Path, validation: str | Path | None, columns: dict[str, Any]
+        self, train: str | Path, validation: str | Path | None, where: Columns
     ) -> tuple[Samples, Samples | None]:
-        """Both sets as samples. A model without labels takes those of the training data."""
-        task = self._classifier("fit")
-        train_set = _read(train, "train", columns)
-        if not task.labels:
-            names = {example.label for example in train_set if example.label is not None}
-            bundles.use_labels(self._bundle, _sorted_labels(names, train), self._seed)
-            task = self._classifier("fit")
-        samples = task.samples(self.tokenizer, train_set)
-        checks = None if validation is None else task.samples(self.tokenizer, _read(validation, "validation", columns))
-        _compare_labels(task, samples, checks)
+        """Both sets as samples. A task that knows no labels takes those of the training data."""
+        task = self._supervised("fit")
+        read = task.read(train, "train", where)
+        bundles.settle(self._bundle, task.settled(read, str(train), where), self._seed)
+        task = self._supervised("fit")
+        samples = task.samples(self.tokenizer, read)
+        checks = (
+            None if validation is None else task.samples(self.tokenizer, task.read(validation, "validation", where))
+        )
+        if isinstance(task, TextClassification):
+            _compare_labels(task.counts(samples), None if checks is None else task.counts(checks))
         return samples, checks
 
-    def _classifier(self, verb: str) -> TextClassification:
-        if not isinstance(self.task, TextClassification):
+    def _supervised(self, verb: str) -> Supervised:
+        if not isinstance(self.task, Supervised):
             what = "a bare encoder" if self.task is None else f"a {type(self.task).__name__} model"
             raise InputError(
-                f"{self._bundle.name} is {what} and cannot {verb}: it has no trained classifier. Fine-tune it first; "
-                "in Python, load it with task=clozeline.TextClassification(labels=[...]) and fit."
+                f"{self._bundle.name} is {what} and cannot {verb}: it has no head trained for a task. Fine-tune it first; "
+                "in Python, load it with task=clozeline.TextClassification(labels=[...]), or another task, and fit."
             )
         if verb != "fit" and "head.classifier.weight" in self._bundle.fresh:
             raise InputError(
-                f"{self._bundle.name} has no trained classifier yet, so its answers would be random; fit it first."
+                f"{self._bundle.name} has no trained head for {self.task.name} yet, so its answers would be random; "
+                "fit it first."
             )
         return self.task
+
+
+def _nested(pairs: Any) -> bool:
+    return isinstance(pairs, list | tuple) and len(pairs) == 1
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
 
 
-def _read(source: str | Path, split: str, columns: dict[str, Any]) -> list[Example]:
-    return list(examples(source, labelled=True, split=split, **columns))
-
-
-def _sorted_labels(names: set[str], source: str | Path) -> list[str]:
-    """Label names in a lasting order: by number where all are numbers, else by name."""
-    if len(names) < 2:
-        raise InputError(f"{source} has one label only, {min(names)!r}; a classifier needs two or more to tell apart.")
-    return sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
-
-
-def _compare_labels(task: TextClassification, train: Samples, validation: Samples | None) -> None:
+def _compare_labels(train: dict[str, int], validation: dict[str, int] | None) -> None:
     """Refuse training data of one label; warn of labels that training or validation lack."""
-    assert train.targets is not None
-    seen = set(train.targets.tolist())
-    if len(seen) < 2:
-        (only,) = seen
-        raise InputError(
-            f"The training data has one label only, {task.labels[only]!r}; a classifier needs two or more."
-        )
-    checked = set() if validation is None or validation.targets is None else set(validation.targets.tolist())
-    for at, label in enumerate(task.labels):
-        if at not in seen:
+    if sum(count > 0 for count in train.values()) < 2:
+        only = next(label for label, count in train.items() if count)
+        raise InputError(f"The training data has one label only, {only!r}; a classifier needs two or more.")
+    for label, count in train.items():
+        if not count:
             log.warning("No training text has the label %r; the model cannot learn it.", label)
-        elif validation is not None and at not in checked:
+        elif validation is not None and not validation[label]:
             log.warning("No validation text has the label %r, so validation says nothing about it.", label)

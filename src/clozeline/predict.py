@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,10 +12,9 @@ from torch import Tensor
 
 from clozeline.batch import Layout
 from clozeline.data.packing import Samples, by_tokens
-from clozeline.data.readers import Example
 from clozeline.errors import InputError, nearest
 from clozeline.model.heads import Network, Pooler
-from clozeline.tasks.text_classification import Prediction, TextClassification
+from clozeline.tasks.supervised import Supervised
 from clozeline.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -33,15 +32,20 @@ def batches(samples: Samples, device: torch.device) -> Iterator[np.ndarray]:
 
 
 @torch.inference_mode()
-def logits(network: Network, task: TextClassification, samples: Samples, device: torch.device) -> Tensor:
-    """(n, C) fp32 logits on the host, in the order of the samples; of a text in windows, their mean."""
+def logits(network: Network, task: Supervised, samples: Samples, device: torch.device) -> np.ndarray:
+    """(S, C), or (T, C) where the head reads tokens, fp32 logits on the host, in the order of the samples."""
     windows, out = samples.apart(), np.empty((0, 0), np.float32)
+    rows = len(samples.ids) if task.per_token else len(windows)
     for chosen in batches(windows, device):
-        batch, _ = windows.take(chosen)
-        part = task.logits(network, batch.to(device), None).cpu().numpy()
-        out = out if out.size else np.empty((len(windows), part.shape[1]), np.float32)
-        out[chosen] = part
-    return torch.from_numpy(samples.mean(out))
+        part = task.logits(network, windows.take(chosen).packed.to(device)).cpu().numpy()
+        out = out if out.size else np.empty((rows, part.shape[1]), np.float32)
+        if not task.per_token:
+            out[chosen] = part
+            continue
+        ends = np.cumsum(windows.lengths[chosen])
+        for at, end in zip(chosen.tolist(), ends.tolist(), strict=True):
+            out[windows.bounds[at] : windows.bounds[at + 1]] = part[end - windows.lengths[at] : end]
+    return out
 
 
 def chunked(items: Iterable[T], size: int = WINDOW) -> Iterator[list[T]]:
@@ -51,19 +55,18 @@ def chunked(items: Iterable[T], size: int = WINDOW) -> Iterator[list[T]]:
         yield part
 
 
-def classify(
+def decode(
     network: Network,
-    task: TextClassification,
+    task: Supervised,
     tokenizer: Tokenizer,
-    examples: Iterable[Example],
+    examples: Iterable[Any],
     device: torch.device,
     window: int = WINDOW,
-) -> Iterator[Prediction]:
+) -> Iterator[Any]:
     """A prediction for each example, in order, reading `window` of them ahead."""
     for part in chunked(examples, window):
         samples = task.samples(tokenizer, part, targets=False)
-        scores = logits(network, task, samples, device)
-        yield from task.decode(scores, samples.tokens.tolist(), samples.cut.tolist())
+        yield from task.decode(logits(network, task, samples, device), samples)
 
 
 def pooling(network: Network, pool: str) -> Callable[[Tensor, Layout], Tensor]:
@@ -105,7 +108,7 @@ def embed(
         raise InputError("pool='tokens' cannot read a text in windows; use another pool or long='truncate'.")
     vectors: list[np.ndarray] = [np.empty(0)] * len(windows)
     for chosen in batches(windows, device):
-        batch = windows.take(chosen)[0].to(device)
+        batch = windows.take(chosen).packed.to(device)
         states = list(network.encoder.states(batch)) if every_layer else [network.encoder(batch)]
         if combine is None:
             rows = torch.stack(states, 1) if every_layer else states[0]

@@ -20,6 +20,27 @@ from clozeline.train.settings import Settings
 
 Long = Literal["truncate", "head_tail", "window", "error"]
 """`tokenizer.LongText`, which would cost the import of the tokenizers."""
+TaskName = Literal[
+    "text-classification",
+    "multi-label-classification",
+    "regression",
+    "token-classification",
+    "question-answering",
+    "multiple-choice",
+]
+"""The names in `tasks.known.SUPERVISED`, which would cost the import of torch."""
+TASK_KEYS = (
+    "labels",
+    "long",
+    "max_length",
+    "class_weights",
+    "label_smoothing",
+    "focal",
+    "calibrate",
+    "scheme",
+    "longest_answer",
+)
+"""Keys that are settings of a task, each of some tasks only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +49,25 @@ class Recipe:
 
     Args:
         model: a model folder, or a hub name such as bert-base-uncased.
-        train: a CSV, TSV, JSONL or Parquet file, or a hub data set (owner/name:split).
+        train: a CSV, TSV, JSONL or Parquet file, or a hub data set (owner/name:split); CoNLL columns of words and tags;
+            SQuAD's JSON.
+        task: what to learn.
         validation: data like it, to choose the best epoch by; never trained on.
         text: column of the texts; guessed where its name is a usual one.
         pair: column of the second texts, where two texts make one example.
-        label: column of the labels; guessed where its name is a usual one.
+        label: column of the labels; guessed where its name is a usual one. Some tasks take several, such as a,b.
+        choices: columns of the choices of a multiple-choice question; guessed where their names are usual ones.
+        columns: names of the columns of a CSV or TSV file without a header.
         labels: label names in the order of the outputs; without, those of the model or of the training data.
         encoding: of text files.
-        long: what happens to a text longer than the model.
+        long: what happens to a text longer than the model; without, truncate, or window for tokens and answers.
         max_length: tokens a sequence may have; without, what the model reads at once.
         class_weights: "balanced" makes every label count the same; a recipe may also give each label a weight.
+        label_smoothing: share of each target that is spread over all labels, such as 0.1.
+        focal: exponent of the focal loss, which makes easy examples count less; 0 is cross-entropy.
+        calibrate: fit a temperature to the validation data, so that scores are probabilities to be believed.
+        scheme: how entities are written as tags; without, as the training data has them.
+        longest_answer: tokens of an answer to a question.
         out: folder of the run: model, metrics, curve, and the state to resume from.
         device: such as cpu or cuda:1; without, the first GPU or the CPU.
         settings: how to train.
@@ -45,15 +75,23 @@ class Recipe:
 
     model: str
     train: str
+    task: TaskName = "text-classification"
     validation: str | None = None
     text: str | None = None
     pair: str | None = None
-    label: str | None = None
+    label: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     encoding: str = "utf-8"
-    long: Long = "truncate"
+    long: Long | None = None
     max_length: int | None = None
     class_weights: Literal["balanced"] | dict[str, float] | None = None
+    label_smoothing: float | None = None
+    focal: float | None = None
+    calibrate: bool = False
+    scheme: Literal["BIO", "BIOES", "IO", "plain"] | None = None
+    longest_answer: int | None = None
     out: str = "run"
     device: str | None = None
     settings: Settings = field(default_factory=Settings)
@@ -71,6 +109,17 @@ class Recipe:
         own = {name: value for name, value in values.items() if name in KEYS and not KEYS[name].setting}
         return cls(**own, settings=Settings().replace(**{name: values[name] for name in values.keys() - own.keys()}))
 
+    def task_options(self) -> dict[str, Any]:
+        """The settings of the task that were given."""
+        given = {name: getattr(self, name) for name in TASK_KEYS}
+        return {name: value for name, value in given.items() if value not in (None, (), False)}
+
+    def where(self) -> dict[str, Any]:
+        """The columns of the data, as `Model.fit` takes them."""
+        return columns(
+            **{name: getattr(self, name) for name in ("text", "pair", "label", "choices", "columns", "encoding")}
+        )
+
     def to_toml(self) -> str:
         """The recipe as a file that `read` takes; what is left open stands as a comment."""
         values = dataclasses.asdict(self)
@@ -79,6 +128,19 @@ class Recipe:
             f"# {name} is left open" if value is None else f"{name} = {_toml(value)}" for name, value in values.items()
         ]
         return "\n".join(lines) + "\n"
+
+
+def columns(encoding: str, **given: Any) -> dict[str, Any]:
+    """Columns by what they hold, as `Model.fit` takes them, from texts such as "a,b" or tuples of names."""
+    listed = {name: given[name] and _converted(given[name], tuple) for name in ("label", "choices", "columns")}
+    label = listed.pop("label")
+    found = {
+        **listed,
+        "text": given["text"],
+        "pair": given["pair"],
+        "label": label[0] if label and len(label) == 1 else label,
+    }
+    return {name: value or None for name, value in found.items()} | {"encoding": encoding}
 
 
 @dataclass(frozen=True)
@@ -183,7 +245,7 @@ def _converted(value: Any, wanted: Any) -> Any:
     elif kind is Literal:
         if value in inner:
             return value
-    elif kind is tuple and isinstance(value, str | list):
+    elif kind is tuple and isinstance(value, str | list | tuple):
         names = value.split(",") if isinstance(value, str) else value
         if all(type(name) in (str, int) for name in names):
             return tuple(str(name).strip() for name in names)

@@ -12,9 +12,13 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.lib import format as npy
 
-from clozeline.data.readers import Example, examples
+from clozeline.data import choices
+from clozeline.data.readers import Columns, Example, examples
 from clozeline.errors import InputError
 from clozeline.files import staged
+from clozeline.tasks.multiple_choice import MultipleChoice
+from clozeline.tasks.question_answering import QuestionAnswering
+from clozeline.tasks.supervised import Supervised
 
 VISIBLE = {code: repr(chr(code))[1:-1] for code in [*range(32), 127]}
 
@@ -41,6 +45,35 @@ def texts(given: Sequence[str], file: str | None, stdin: bool, **options: Any) -
     if live:
         print("Type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
     return examples(source, **options), live
+
+
+def inputs(
+    task: Any, given: Sequence[str], file: str | None, stdin: bool, **options: Any
+) -> tuple[Iterator[Any], bool]:
+    """As `texts`, the examples of a task: of some a question comes with its passage, or its choices.
+
+    Raises:
+        InputError: as `texts`; also where a question has no passage or choices.
+    """
+    if given and isinstance(task, QuestionAnswering | MultipleChoice) and not (file or stdin):
+        other = list(given[1:]) if isinstance(task, MultipleChoice) else given[1] if len(given) == 2 else None
+        return iter([task.example(given[0], other, "the question")]), False
+    if isinstance(task, MultipleChoice):
+        where = Columns(text=options["text"], encoding=options["encoding"])
+        return iter(choices.read(file or "-", "test", where, labelled=False)), False
+    if isinstance(task, QuestionAnswering):
+        options |= {"text": options["text"] or "question", "pair": options["pair"] or "context"}
+    found, live = texts(given, file, stdin, **options)
+    if not isinstance(task, Supervised):
+        return found, live
+    return (task.example(each.text, each.pair, each.place) for each in found), live
+
+
+def shown(example: Any) -> dict[str, Any]:
+    """What an example is, for a line of results: its text first."""
+    names = ("text", "pair", "question", "passage", "choices")
+    found = {name: getattr(example, name) for name in names if hasattr(example, name)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @contextmanager

@@ -672,7 +672,7 @@ def test_real_files_without_header(data: Path) -> None:
     assert len(list(examples(cola, columns=["source", "label", "mark", "text"], labelled=True))) == 8_551
     stsb = data / "glue" / "STS-B" / "stsb-en-train.csv"
     scores = [
-        float(example.label or "") for example in examples(stsb, columns=["a", "b", "score"], text="a", label="score")
+        float(str(example.label)) for example in examples(stsb, columns=["a", "b", "score"], text="a", label="score")
     ]
     assert len(scores) == 5_749
     assert max(scores) == 5.0

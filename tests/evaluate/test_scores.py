@@ -11,6 +11,7 @@ import pytest
 import clozeline as cl
 from clozeline.cli import main
 from clozeline.data import conll, squad
+from clozeline.data.tags import Span, spans
 from clozeline.evaluate import answers, entities
 
 
@@ -43,7 +44,7 @@ def test_published_entities_score_what_was_published(
 
 
 @pytest.mark.parametrize(
-    ("tags", "spans"),
+    ("tags", "found"),
     [
         ("B-a I-a O B-a B-a", [(0, 2, "a"), (3, 4, "a"), (4, 5, "a")]),
         ("I-a I-a I-b O I-b", [(0, 2, "a"), (2, 3, "b"), (4, 5, "b")]),
@@ -55,8 +56,8 @@ def test_published_entities_score_what_was_published(
         ("", []),
     ],
 )
-def test_spans_of_every_scheme_and_of_sequences_that_none_allows(tags: str, spans: list[entities.Span]) -> None:
-    assert entities.spans(tags.split()) == spans
+def test_spans_of_every_scheme_and_of_sequences_that_none_allows(tags: str, found: list[Span]) -> None:
+    assert spans(tags.split()) == found
 
 
 def test_entity_scores_are_those_of_seqeval() -> None:
@@ -80,6 +81,42 @@ def test_entity_counts_by_hand() -> None:
     assert (found.types["a"].right, found.types["a"].predicted, found.types["b"].recall) == (2, 3, 0.0)
     assert found.unknown == ("c",)
     assert "no gold entity: c" in str(found)
+
+
+def test_entities_of_many_schemes_and_sentences_score_as_seqeval_has_them() -> None:
+    seqeval = pytest.importorskip("seqeval.metrics")
+    for seed in range(40):
+        random = np.random.RandomState(seed)
+        kinds = ["O", *(f"{prefix}-{kind}" for prefix in "BI" for kind in "abc"[: random.randint(1, 4)])]
+        lengths = random.randint(1, 9, size=random.randint(1, 30))
+        gold, predicted = ([random.choice(kinds, size=length).tolist() for length in lengths] for _ in range(2))
+        if seed % 8 == 0:
+            predicted = [["O"] * length for length in lengths]
+        found = entities.report(gold, predicted)
+        assert found.f1.value == pytest.approx(seqeval.f1_score(gold, predicted, zero_division=0))
+        assert found.precision.value == pytest.approx(seqeval.precision_score(gold, predicted, zero_division=0))
+        assert found.recall.value == pytest.approx(seqeval.recall_score(gold, predicted, zero_division=0))
+        if found.types:
+            theirs = seqeval.f1_score(gold, predicted, average=None, zero_division=0).tolist()
+            assert [each.f1 for each in found.types.values()] == pytest.approx(theirs)
+        assert entities.counted(gold, predicted).interval() == found.f1
+        quick = {"f1": found.f1.value, "precision": found.precision.value, "recall": found.recall.value}
+        assert entities.measures(gold, predicted) == quick
+
+
+def test_sentences_without_entities_score_nothing() -> None:
+    found = entities.report([["O", "O"], []], [["O", "O"], []])
+    assert (found.f1.value, found.f1.high, found.types) == (0, 0, {})
+
+
+def test_counted_answers_are_the_ones_reported() -> None:
+    golds = {"a": ["the x y"], "b": [], "c": ["y"], "d": ["x z"]}
+    guessed = {"a": "x", "b": "", "c": "y"}
+    found = answers.report(golds, guessed)
+    assert answers.counted(golds, guessed).interval() == found.f1
+    assert answers.counted(golds, guessed, "exact").interval() == found.exact
+    assert answers.measures(golds, guessed) == pytest.approx({"f1": found.f1.value, "exact": found.exact.value})
+    assert answers.counted(golds, guessed).rows[:, 0].tolist() == pytest.approx([2 / 3, 1, 1, 0])
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,10 @@ def plain_loop(model: Any, samples: Samples, settings: Settings) -> Iterator[flo
     model.train()
     for epoch in range(settings.epochs):
         for chosen in training_batches(samples.lengths, settings.batch_size, settings.seed, epoch):
-            batch, _ = samples.take(chosen)
-            assert samples.targets is not None
+            batch = samples.take(chosen)
+            layout = batch.packed.layout
             found = model(
-                input_ids=pad(batch.ids, batch.layout),
-                attention_mask=real(batch.layout).long(),
-                labels=torch.from_numpy(samples.targets[chosen]),
+                input_ids=pad(batch.packed.ids, layout), attention_mask=real(layout).long(), labels=batch.targets
             )
             found.loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)

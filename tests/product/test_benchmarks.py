@@ -36,3 +36,15 @@ def test_forward_is_ready() -> None:
     if importlib.util.find_spec("transformers") is None:
         pytest.skip("transformers, which it compares with, is not installed")
     assert "| albert |" in run("forward.py", "--families", "albert", "--threads", "1", "--only", "clozeline")
+
+
+def test_tasks_is_ready(data: Path, minilm: Path) -> None:
+    names = ("stsb", "wnut17", "squad", "arc-easy")
+    shown = run("tasks.py", "--threads", "1", "--only", "clozeline", "--data", *names)
+    assert all(f"| {name} | clozeline | 1 |" in shown for name in names)
+
+
+def test_the_peer_of_tasks_is_ready(data: Path, minilm: Path) -> None:
+    if importlib.util.find_spec("accelerate") is None:
+        pytest.skip("accelerate, which transformers' Trainer needs, is not installed")
+    assert "| wnut17 | trainer | 1 |" in run("tasks.py", "--threads", "1", "--only", "trainer", "--data", "wnut17")

@@ -140,4 +140,4 @@ def test_validation_may_use_words_that_training_does_not(tiny: Path, tmp_path: P
     assert run.best is not None
     # what validation saw through the compact table is what the saved model, with its whole table, gives
     assert report.loss == pytest.approx(run.best.loss, abs=1e-6)
-    assert report.accuracy.value == run.best.accuracy
+    assert report.accuracy.value == run.best.score

@@ -21,6 +21,7 @@ from clozeline.data.readers import Example
 from clozeline.errors import InputError
 from clozeline.model.layers import LayerNorm
 from clozeline.tasks.text_classification import TextClassification
+from clozeline.tokenizer import Tokenizer
 from clozeline.train import optim
 from clozeline.train.loop import Diverged, Step, Training
 from clozeline.train.settings import Settings
@@ -93,18 +94,18 @@ def test_a_batch_in_several_passes_has_the_loss_and_gradient_of_one(
 def test_class_weights_weigh_the_mean_loss_as_torch_does(tiny: Path) -> None:
     run = training(tiny, dropout=False, weights={"negative": 5.0})
     chosen = training_batches(run.samples.lengths, 8, SETTINGS.seed, 0)[0]
-    batch, owners = run.samples.take(chosen)
-    assert run.samples.targets is not None
-    targets = torch.from_numpy(run.samples.targets[chosen])
+    batch = run.samples.take(chosen)
+    assert batch.targets is not None
     with torch.no_grad():
-        logits = run.task.logits(run.network.train(), batch, owners)
-    expected = torch.nn.functional.cross_entropy(logits, targets, weight=torch.tensor([5.0, 1.0]))
+        logits = run.task.logits(run.network.train(), batch.packed)
+    expected = torch.nn.functional.cross_entropy(logits, batch.targets, weight=torch.tensor([5.0, 1.0]))
     assert next(iter(run)).loss == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_balanced_weights_make_every_label_count_the_same_in_sum() -> None:
+def test_balanced_weights_make_every_label_count_the_same_in_sum(tiny: Path) -> None:
     task = TextClassification(["a", "b"], class_weights="balanced")
-    weights = task.weights(np.array([0, 0, 0, 1]))
+    examples = [Example("w1", None, label, "") for label in "aaab"]
+    weights = task.weights(task.samples(Tokenizer.load(tiny), examples))
     assert weights is not None
     assert weights.tolist() == pytest.approx([2 / 3, 2.0])
 
@@ -263,10 +264,10 @@ def test_a_text_in_windows_counts_once_by_the_mean_of_their_logits(tiny: Path) -
     samples: Samples = run.samples
     assert (len(samples), len(samples.bounds) - 1) == (8, 10)
     every = np.arange(8)
-    batch, owners = samples.take(every)
-    assert owners is not None
+    batch = samples.take(every)
+    assert batch.owners is not None
     with torch.no_grad():
-        windows = run.network.head(run.network.encoder(batch), batch.layout)  # type: ignore[misc]
+        windows = run.task.logits(run.network, batch.packed)
     expected = torch.stack([windows[:3].mean(0), *windows[3:]])
     targets = torch.tensor([1] + [0, 1] * 3 + [0])
     step = next(iter(run))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,12 +28,36 @@ CHUNK = 2000
 
 
 @dataclass(frozen=True, eq=False)
+class Batch:
+    """Some examples as a network reads them.
+
+    owners: (S,) the example (0..n-1) of each sequence, None where each is one sequence; parts: (S,) which part of its
+    example a sequence belongs to, such as which choice, or None; targets: as the task has them, or None.
+    """
+
+    packed: Packed
+    owners: Tensor | None
+    parts: Tensor | None
+    targets: Tensor | None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its tensors on `device`."""
+        owners, parts, targets = (
+            None if each is None else each.to(device, non_blocking=True)
+            for each in (self.owners, self.parts, self.targets)
+        )
+        return Batch(self.packed.to(device), owners, parts, targets)
+
+
+@dataclass(frozen=True, eq=False)
 class Samples:
     """Tokenised examples, flat. n examples hold S sequences of T tokens in all.
 
     ids: (T,) int32; segments: (T,) int8, or None where all are 0; bounds: (S + 1,) where sequences begin and end;
     first: (n + 1,) the first sequence of each example; tokens: (n,) content tokens of the whole text; cut: (n,) how many of
-    them the long-text policy left out; targets: (n,) what the task makes of the labels, or None.
+    them the long-text policy left out; targets: what the task makes of the labels, or None: a row for each example,
+    sequence or token, as `targets_of` says; parts: (S,) int32 which part of its example a sequence belongs to, or None;
+    offsets: (T, 2) and source: (T,), as in `TokenSequence`, where a task asked for them; examples: what was tokenised.
     """
 
     ids: np.ndarray
@@ -42,11 +67,17 @@ class Samples:
     tokens: np.ndarray
     cut: np.ndarray
     targets: np.ndarray | None = None
+    targets_of: Literal["example", "sequence", "token"] = "example"
+    parts: np.ndarray | None = None
+    offsets: np.ndarray | None = None
+    source: np.ndarray | None = None
+    examples: Sequence[Any] = ()
 
     @classmethod
     def of(cls, encoded: Sequence[Encoded]) -> Samples:
         sequences = [sequence for example in encoded for sequence in example.sequences]
         segments = [sequence.segments for sequence in sequences]
+        offsets = [sequence.offsets for sequence in sequences if sequence.offsets is not None]
         return cls(
             ids=np.concatenate([sequence.ids for sequence in sequences]).astype(np.int32, copy=False),
             segments=np.concatenate(segments).astype(np.int8) if any(kind.any() for kind in segments) else None,
@@ -54,6 +85,8 @@ class Samples:
             first=_bounds([len(example.sequences) for example in encoded]),
             tokens=np.asarray([example.tokens for example in encoded], dtype=np.int64),
             cut=np.asarray([example.cut for example in encoded], dtype=np.int64),
+            offsets=np.concatenate(offsets) if offsets else None,
+            source=np.concatenate([sequence.source for sequence in sequences]) if offsets else None,
         )
 
     @classmethod
@@ -65,12 +98,14 @@ class Samples:
         *,
         long: LongText = "truncate",
         max_length: int | None = None,
+        offsets: bool = False,
     ) -> Samples:
         """Texts, or texts with their pairs, without targets; a chunk at a time, so that little but arrays is held."""
         parts = []
         for at in range(0, len(texts), CHUNK):
             some, others = texts[at : at + CHUNK], None if pairs is None else pairs[at : at + CHUNK]
-            parts.append(cls.of(tokenizer.encode(some, others, long=long, max_length=max_length, first=at)))
+            encoded = tokenizer.encode(some, others, long=long, max_length=max_length, offsets=offsets, first=at)
+            parts.append(cls.of(encoded))
         return cls.join(parts)
 
     @classmethod
@@ -80,6 +115,8 @@ class Samples:
         if any(part.segments is not None for part in parts):
             none = [np.zeros(len(part.ids), np.int8) if part.segments is None else part.segments for part in parts]
             segments = np.concatenate(none)
+        offsets = [part.offsets for part in parts if part.offsets is not None]
+        source = [part.source for part in parts if part.source is not None]
         return cls(
             ids=np.concatenate([part.ids for part in parts]),
             segments=segments,
@@ -87,6 +124,8 @@ class Samples:
             first=_bounds(np.concatenate([np.diff(part.first) for part in parts])),
             tokens=np.concatenate([part.tokens for part in parts]),
             cut=np.concatenate([part.cut for part in parts]),
+            offsets=np.concatenate(offsets) if offsets else None,
+            source=np.concatenate(source) if source else None,
         )
 
     def __len__(self) -> int:
@@ -98,24 +137,39 @@ class Samples:
         return np.diff(self.bounds[self.first])
 
     def apart(self) -> Samples:
-        """Each sequence as an example of its own, without targets: the windows of a long text one by one."""
+        """Each sequence as an example of its own: the windows of a long text one by one. Examples' targets are left out."""
         owners = np.repeat(np.arange(len(self)), np.diff(self.first))
-        first = np.arange(len(self.bounds))
-        return replace(self, first=first, tokens=self.tokens[owners], cut=self.cut[owners], targets=None)
+        return replace(
+            self,
+            first=np.arange(len(self.bounds)),
+            tokens=self.tokens[owners],
+            cut=self.cut[owners],
+            targets=None if self.targets_of == "example" else self.targets,
+            parts=None,
+            examples=(),
+        )
 
     def mean(self, rows: np.ndarray) -> np.ndarray:
         """(n, ...) the mean over each example's sequences of (S, ...) values."""
         counts = np.diff(self.first).reshape(-1, *[1] * (rows.ndim - 1))
         return rows if len(rows) == len(self) else np.add.reduceat(rows, self.first[:-1]) / counts.astype(rows.dtype)
 
-    def take(self, chosen: np.ndarray) -> tuple[Packed, Tensor | None]:
-        """The batch of the chosen examples and, where any has several windows, the example (0..len-1) of each sequence."""
+    def take(self, chosen: np.ndarray) -> Batch:
+        """The batch of the chosen examples."""
         sequences = np.concatenate([np.arange(self.first[at], self.first[at + 1]) for at in chosen])
         owners = np.repeat(np.arange(len(chosen)), self.first[chosen + 1] - self.first[chosen])
         spans = [slice(self.bounds[at], self.bounds[at + 1]) for at in sequences]
         kinds = None if self.segments is None else [self.segments[span] for span in spans]
-        batch = Packed.of([self.ids[span] for span in spans], kinds)
-        return batch, None if len(sequences) == len(chosen) else torch.from_numpy(owners)
+        targets = None
+        if self.targets is not None:
+            rows = {"example": chosen, "sequence": sequences}.get(self.targets_of)
+            targets = np.concatenate([self.targets[span] for span in spans]) if rows is None else self.targets[rows]
+        return Batch(
+            Packed.of([self.ids[span] for span in spans], kinds),
+            None if len(sequences) == len(chosen) else torch.from_numpy(owners),
+            None if self.parts is None else torch.from_numpy(self.parts[sequences]).long(),
+            None if targets is None else torch.from_numpy(targets),
+        )
 
 
 def _bounds(lengths: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -42,14 +42,34 @@ class Row(NamedTuple):
     place: str
 
 
+Label = str | tuple[str, ...] | tuple[float, ...] | dict[str, float]
+"""A class; or several; or the numbers of a regression; or the share of each class, a soft label."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """A text, which may be empty, or a pair of texts, with the label; what was not asked for is None."""
 
     text: str
     pair: str | None
-    label: str | None
+    label: Label | None
     place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Where labelled data has what. None: guessed where the name is a usual one.
+
+    text, pair, label: columns of the text, of the second text, and of the label or labels; choices: columns of the choices
+    between answers; names: the columns of a CSV or TSV file without a header; encoding: of a text file.
+    """
+
+    text: str | None = None
+    pair: str | None = None
+    label: str | Sequence[str] | None = None
+    choices: Sequence[str] | None = None
+    names: Sequence[str] | None = None
+    encoding: str = "utf-8"
 
 
 class _Table(NamedTuple):
@@ -101,8 +121,9 @@ def examples(
     *,
     text: str | None = None,
     pair: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     labelled: bool = False,
+    value: Callable[[Row, Sequence[str]], Label] | None = None,
     columns: Sequence[str] | None = None,
     format: str | None = None,
     encoding: str = "utf-8",
@@ -117,6 +138,7 @@ def examples(
         pair: column of the second texts; never guessed.
         label: column of the labels. None: no labels or, where `labelled`, the one with a usual name (`LABEL_NAMES`).
         labelled: whether labels are needed.
+        value: what makes a label of a row and the label columns; None reads one class name.
 
     Raises:
         InputError: as `rows`; also a column that is missing or not clear, or a row without a text or a needed label.
@@ -124,15 +146,18 @@ def examples(
     with _open(source, columns, format, encoding, split) as table:
         if pair is not None:
             pair = _column(table, "pair", pair, [])
+        labels: list[str] = []
         if labelled or label is not None:
-            label = _column(table, "label", label, [name for name in table.columns if name.lower() in LABEL_NAMES])
-        free = [name for name in table.columns if name not in (pair, label)]
+            guesses = [name for name in table.columns if name.lower() in LABEL_NAMES]
+            labels = [_column(table, "label", each, guesses) for each in _several(label)]
+        free = [name for name in table.columns if name not in (pair, *labels)]
         usual = [name for name in free if name.lower() in TEXT_NAMES]
         strings = [name for name in free if table.columns[name] and name.lower() not in LABEL_NAMES]
         text = _column(table, "text", text, usual or strings)
-        for row in table.rows([name for name in (text, pair, label) if name is not None]):
+        read = value or class_name
+        for row in table.rows([name for name in (text, pair, *labels) if name is not None]):
             second = None if pair is None else _text(row, pair)
-            yield Example(_text(row, text), second, None if label is None else _label(row, label), row.place)
+            yield Example(_text(row, text), second, read(row, labels) if labels else None, row.place)
 
 
 def lines(source: str | Path, *, encoding: str = "utf-8") -> Iterator[str]:
@@ -168,7 +193,13 @@ def _text(row: Row, column: str) -> str:
     return value
 
 
-def _label(row: Row, column: str) -> str:
+def _several(names: str | Sequence[str] | None) -> Sequence[str | None]:
+    return [names] if isinstance(names, str) else names or [None]
+
+
+def class_name(row: Row, columns: Sequence[str]) -> str:
+    """The one label of a row."""
+    (column,) = columns
     value = row.values.get(column)
     if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         value = int(value)

@@ -2,6 +2,10 @@
 
 {"data": [{"title": "...", "paragraphs": [{"context": "...", "qas": [
     {"id": "q1", "question": "...", "answers": [{"text": "...", "answer_start": 42}], "is_impossible": false}]}]}]}
+
+or in rows (JSON lines, Parquet, a hub data set), as the hub has it:
+
+{"id": "q1", "question": "...", "context": "...", "answers": {"text": ["..."], "answer_start": [42]}}
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clozeline.data.readers import Columns, rows
 from clozeline.errors import InputError
 
 
@@ -51,6 +56,48 @@ def questions(path: str | Path) -> Iterator[Question]:
         ) from None
     if not seen:
         raise InputError(f"{path.name} holds no questions.")
+
+
+def read(source: str | Path, split: str, columns: Columns) -> list[Question]:
+    """The questions of SQuAD's JSON, of a file of rows or of a hub data set.
+
+    Raises:
+        InputError: as `questions`; also a row that has no question, context or answers.
+    """
+    if str(source).lower().endswith(".json") and not _is_lines(Path(source)):
+        return list(questions(source))
+    found, names = [], set()
+    text, passage = columns.text or "question", columns.pair or "context"
+    label = columns.label if isinstance(columns.label, str) else "answers"
+    for number, row in enumerate(rows(source, columns=columns.names, encoding=columns.encoding, split=split)):
+        entry = {name: row.values.get(column) for name, column in (("question", text), ("context", passage))}
+        if missing := next((name for name, value in entry.items() if not isinstance(value, str)), None):
+            raise InputError(f"{row.place}: the {missing} is {entry[missing]!r:.40}; it must be a text.")
+        answers = row.values.get(label)
+        if isinstance(answers, dict) and isinstance(answers.get("text"), list):
+            pairs = zip(answers["text"], answers.get("answer_start") or [], strict=False)
+            answers = [{"text": each, "answer_start": start} for each, start in pairs]
+        entry |= {"id": str(row.values.get("id", number)), "answers": answers}
+        try:
+            one = _question(entry, str(entry["context"]), str(row.values.get("title", "")), row.place)
+        except (KeyError, TypeError, AttributeError) as error:
+            wanted = '{"text": ["..."], "answer_start": [42]}, with empty lists where there is no answer'
+            raise InputError(f"{row.place}: the answers must be {wanted} ({_reason(error)}).") from None
+        if one.name in names:
+            raise InputError(f"{one.place} is there twice; each question needs an id of its own.")
+        names.add(one.name)
+        found.append(one)
+    return found
+
+
+def _is_lines(path: Path) -> bool:
+    """Whether a .json file holds rows, one object a line, and not one object."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline()
+        return isinstance(json.loads(first), dict) and "data" not in json.loads(first)
+    except (OSError, ValueError):
+        return False
 
 
 def _question(entry: dict[str, Any], passage: str, article: str, file: str) -> Question:

@@ -11,11 +11,11 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from clozeline.evaluate.intervals import Interval, of_sums
+from clozeline.evaluate.intervals import Counted, Interval
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -62,10 +62,8 @@ class AnswerReport:
         """The report as JSON takes it."""
         found: dict[str, Any] = {
             "questions": self.questions,
-            "exact": self.exact.value,
-            "exact_interval": [self.exact.low, self.exact.high],
-            "f1": self.f1.value,
-            "f1_interval": [self.f1.low, self.f1.high],
+            **self.exact.named("exact"),
+            **self.f1.named("f1"),
             "missing": self.missing,
         }
         for name, part in (("answerable", self.answerable), ("unanswerable", self.unanswerable)):
@@ -85,18 +83,41 @@ class AnswerReport:
 
 def report(golds: Mapping[str, Sequence[str]], predicted: Mapping[str, str], seed: int = 0) -> AnswerReport:
     """Score predictions by question id. golds: all accepted answers of each question; none where it has no answer."""
-    scores = np.zeros((len(golds), 3))
+    scores = _scores(golds, predicted)
     has_answer = np.array([any(normalise(answer) for answer in answers) for answers in golds.values()])
-    for at, (name, answers) in enumerate(golds.items()):
-        accepted = [answer for answer in answers if normalise(answer)] or [""]
-        if name in predicted:
-            scores[at] = exact(predicted[name], accepted), overlap(predicted[name], accepted), 1
-        scores[at, 2] = 1
-    exacts, f1s = (of_sums(scores[:, [column, 2]], lambda sums: sums[:, 0] / sums[:, 1], seed) for column in (0, 1))
 
     def among(chosen: np.ndarray) -> tuple[float, float] | None:
-        part = scores[chosen, :2].mean(0) if chosen.any() else None
+        part = scores[chosen].mean(0) if chosen.any() else None
         return None if part is None else (float(part[0]), float(part[1]))
 
     missing = len(golds.keys() - predicted.keys())
+    exacts, f1s = (_mean(name, scores[:, at]).interval(seed) for at, name in enumerate(("exact match", "F1")))
     return AnswerReport(len(golds), exacts, f1s, among(has_answer), among(~has_answer), missing)
+
+
+def counted(
+    golds: Mapping[str, Sequence[str]], predicted: Mapping[str, str], measure: Literal["f1", "exact"] = "f1"
+) -> Counted:
+    """F1 or exact match; an example is a question, in the order of `golds`."""
+    scores = _scores(golds, predicted)
+    return _mean("F1", scores[:, 1]) if measure == "f1" else _mean("exact match", scores[:, 0])
+
+
+def measures(golds: Mapping[str, Sequence[str]], predicted: Mapping[str, str]) -> dict[str, float]:
+    """F1 and exact match without intervals: quick enough for each epoch."""
+    exacts, f1 = _scores(golds, predicted).mean(0).tolist()
+    return {"f1": f1, "exact": exacts}
+
+
+def _scores(golds: Mapping[str, Sequence[str]], predicted: Mapping[str, str]) -> np.ndarray:
+    """(n, 2): exact match and F1 of each question, 0 where there is no prediction."""
+    scores = np.zeros((len(golds), 2))
+    for at, (name, answers) in enumerate(golds.items()):
+        accepted = [answer for answer in answers if normalise(answer)] or [""]
+        if name in predicted:
+            scores[at] = exact(predicted[name], accepted), overlap(predicted[name], accepted)
+    return scores
+
+
+def _mean(name: str, values: np.ndarray) -> Counted:
+    return Counted(name, np.stack([values, np.ones(len(values))], 1), lambda sums: sums[:, 0] / sums[:, 1])

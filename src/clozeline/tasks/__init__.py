@@ -1,1 +1,1 @@
-"""Tasks: one file each, holding everything about it: the data it takes, its targets, loss and decoding."""
+"""Tasks: one file each, holding everything about it: the data it takes, its targets, loss, decoding and metrics."""

@@ -1,27 +1,34 @@
 """Text classification: one label for each text, or for each pair of texts (entailment, paraphrase).
 
-Data: a column of texts, perhaps a second one, and a column of labels.
+Data: a column of texts, perhaps a second one, and a column of labels. A soft label is an object of shares (JSON, Parquet).
 
     text,label                              premise,hypothesis,label
     "A joy from start to end.",positive     "A man sleeps.","He is awake.",contradiction
+
+    {"text": "Could have been worse.", "label": {"positive": 0.7, "negative": 0.3}}
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clozeline.batch import Packed, mean_by_owner
-from clozeline.data.packing import Samples
-from clozeline.data.readers import Example
+from clozeline.batch import mean_by_owner
+from clozeline.data.labels import class_or_shares
+from clozeline.data.packing import Batch, Samples
+from clozeline.data.readers import Columns, Example
 from clozeline.errors import InputError, nearest
-from clozeline.model.heads import Network, SequenceHead
+from clozeline.evaluate import calibration, classification
+from clozeline.evaluate.intervals import Counted
+from clozeline.tasks import supervised
+from clozeline.tasks.supervised import Check, Supervised, cross_entropy, softmax
 from clozeline.tokenizer import LongText, Tokenizer
 
 
@@ -38,9 +45,13 @@ class Prediction:
     tokens: int
     truncated: int
 
+    def rows(self) -> list[tuple[str, ...]]:
+        """The prediction as columns of text."""
+        return [(self.label, f"{self.score:.4f}")]
+
 
 @dataclass(frozen=True)
-class TextClassification:
+class TextClassification(Supervised):
     """What to learn from labelled texts, and how a text becomes a label.
 
     Args:
@@ -49,59 +60,66 @@ class TextClassification:
             mean over its windows, in training as in prediction) or "error".
         max_length: tokens a sequence may have; None is what the model reads at once.
         class_weights: a label's factor in the training loss; "balanced" makes every label count the same in sum.
+        label_smoothing: share of each target spread over all labels (Szegedy et al. 2016), such as 0.1.
+        focal: exponent of the focal loss (Lin et al. 2017), which makes easy examples count less; 0 is cross-entropy.
+        calibrate: fit a temperature to the validation data at the end of training (Guo et al. 2017), so that scores are
+            probabilities to be believed; labels stay as they are.
+        temperature: what logits are divided by before scores are made of them.
 
     Raises:
-        InputError: labels that repeat, or weights for labels that are not there.
+        InputError: labels that repeat, weights for labels that are not there, or a number that cannot be.
     """
 
     labels: Sequence[str] = ()
     long: LongText = "truncate"
     max_length: int | None = None
     class_weights: Literal["balanced"] | Mapping[str, float] | None = None
-    head: str = field(default="text_classification", init=False)
+    label_smoothing: float = 0.0
+    focal: float = 0.0
+    calibrate: bool = False
+    temperature: float = field(default=1.0, kw_only=True)
+    fitted_later: ClassVar[tuple[str, ...]] = ("temperature",)
+    name: ClassVar[str] = "text-classification"
+    head: ClassVar[str] = "text_classification"
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "mcc")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
-        if repeated := {label for label in self.labels if self.labels.count(label) > 1}:
-            raise InputError(f"The label {min(repeated)!r} is given more than once; labels must differ.")
-        if len(self.labels) == 1:
-            raise InputError(f"There is one label only, {self.labels[0]!r}; a classifier needs two or more.")
-        if isinstance(self.class_weights, str) and self.class_weights != "balanced":
-            raise InputError(f"class_weights is {self.class_weights!r}; give 'balanced' or a weight for each label.")
-        if isinstance(self.class_weights, Mapping):
-            for label, weight in self.class_weights.items():
-                if not weight > 0:
-                    raise InputError(f"class_weights gives {label!r} the weight {weight}; weights must be above 0.")
-                if self.labels and label not in self.labels:
-                    raise InputError(f"class_weights names {label!r}: {nearest(label, self.labels)}")
+        object.__setattr__(self, "labels", supervised.check_names(self.labels))
+        supervised.check_weights(self.class_weights, self.outputs)
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"label_smoothing is {self.label_smoothing}; it is a share from 0 to below 1.")
+        if not self.focal >= 0:
+            raise InputError(f"focal is {self.focal}; it must not be negative.")
 
     # -- labels and the checkpoint's config.json
 
-    def with_labels(self, labels: Iterable[str]) -> TextClassification:
-        return replace(self, labels=tuple(labels))
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(self.labels)
+
+    def with_outputs(self, names: Iterable[str]) -> Self:
+        return replace(self, labels=tuple(names))
+
+    def settled(self, examples: Sequence[Example], source: str, columns: Columns) -> Self:
+        if self.labels:
+            return self
+        found: set[str] = set()
+        for example in examples:
+            assert isinstance(example.label, str | dict)
+            found.update([example.label] if isinstance(example.label, str) else example.label)
+        return self.with_outputs(supervised.settled_labels(found, source))
 
     @classmethod
-    def from_raw(cls, raw: Mapping[str, Any]) -> TextClassification:
-        """The task as a checkpoint's `config.json` has it."""
-        if (kind := raw.get("problem_type")) not in (None, "single_label_classification"):
-            raise InputError(f"config.json asks for problem_type = {kind!r}; single_label_classification is supported.")
-        names = raw.get("id2label") or {str(at): f"LABEL_{at}" for at in range(raw.get("num_labels", 2))}
-        if not isinstance(names, dict) or sorted(names) != sorted(str(at) for at in range(len(names))):
-            raise InputError("config.json: id2label must give each output from 0 on a name.")
-        kept = ours if isinstance(ours := raw.get("clozeline"), dict) else {}
-        return cls(
-            labels=[names[str(at)] for at in range(len(names))],
-            long=kept.get("long", "truncate"),
-            max_length=kept.get("max_length"),
-        )
+    def from_raw(cls, raw: Mapping[str, Any]) -> Self:
+        temperature = float(supervised.ours(raw).get("temperature", 1.0))
+        return cls(labels=supervised.output_names(raw), **supervised.policy(raw, "truncate"), temperature=temperature)
 
     def raw(self) -> dict[str, Any]:
-        """What `config.json` keeps of the task."""
+        tuned = {} if self.temperature == 1 else {"temperature": self.temperature}
         return {
-            "id2label": {str(at): label for at, label in enumerate(self.labels)},
-            "label2id": {label: at for at, label in enumerate(self.labels)},
+            **supervised.output_raw(self.outputs),
             "problem_type": "single_label_classification",
-            "clozeline": {"long": self.long, "max_length": self.max_length},
+            "clozeline": self.kept() | tuned,
         }
 
     def target(self, example: Example) -> int:
@@ -110,54 +128,108 @@ class TextClassification:
         Raises:
             InputError: the label is none of `labels`; the place and the nearest one are named.
         """
-        assert example.label is not None
-        if example.label in self.labels:
-            return self.labels.index(example.label)
+        assert isinstance(example.label, str)
+        return self._output(example.label, example.place)
+
+    def _output(self, label: str, place: str) -> int:
+        if label in self.labels:
+            return self.labels.index(label)
         numbered = not any(label.isdecimal() for label in self.labels)
-        if numbered and example.label.isdecimal() and int(example.label) < len(self.labels):
-            return int(example.label)
-        raise InputError(f"{example.place}: unknown label {example.label!r}; {nearest(example.label, self.labels)}")
+        if numbered and label.isdecimal() and int(label) < len(self.labels):
+            return int(label)
+        raise InputError(f"{place}: unknown label {label!r}; {nearest(label, self.labels)}")
 
     # -- examples to batches
 
+    def example(self, text: Any, other: Any, place: str) -> Example:
+        return supervised.text_example(text, other, place)
+
+    def read(self, source: str | Path, split: str, columns: Columns) -> list[Example]:
+        return supervised.labelled(source, split, columns, class_or_shares)
+
     def samples(self, tokenizer: Tokenizer, examples: Sequence[Example], *, targets: bool = True) -> Samples:
-        """Tokenise examples, with their targets unless there are no labels to learn from."""
-        texts = [example.text for example in examples]
-        pairs = None if examples[0].pair is None else [example.pair or "" for example in examples]
-        samples = Samples.tokenise(tokenizer, texts, pairs, long=self.long, max_length=self.max_length)
+        """Targets: (n,) int64; or where any label is soft (n, C) fp32, each row's sum 1."""
         if not targets:
-            return samples
-        return replace(samples, targets=np.asarray([self.target(example) for example in examples], dtype=np.int64))
+            return supervised.text_samples(self, tokenizer, examples, None)
+        if all(isinstance(example.label, str) for example in examples):
+            chosen = np.asarray([self.target(example) for example in examples], dtype=np.int64)
+            return supervised.text_samples(self, tokenizer, examples, chosen)
+        shares = np.zeros((len(examples), len(self.labels)), dtype=np.float32)
+        for row, example in zip(shares, examples, strict=True):
+            label = {example.label: 1.0} if isinstance(example.label, str) else example.label
+            assert isinstance(label, dict)
+            for name, share in label.items():
+                row[self._output(name, example.place)] = share
+        return supervised.text_samples(self, tokenizer, examples, shares)
 
     # -- network to results
 
-    def logits(self, network: Network, batch: Packed, owners: Tensor | None) -> Tensor:
-        """(n, C) fp32 logits, one row an example: the mean over its windows where it has several."""
-        assert isinstance(network.head, SequenceHead)
-        logits_SC: Tensor = network.head(network.encoder(batch), batch.layout)
-        return logits_SC if owners is None else mean_by_owner(logits_SC, owners)
-
-    def weights(self, targets: np.ndarray) -> Tensor | None:
-        """(C,) the factor of each label in the loss, for training on these targets; None is 1 for all."""
-        if self.class_weights is None:
-            return None
+    def weights(self, samples: Samples) -> Tensor | None:
         if self.class_weights == "balanced":
-            counts = np.bincount(targets, minlength=len(self.labels))
-            return torch.from_numpy(len(targets) / (len(self.labels) * np.maximum(counts, 1))).float()
-        assert isinstance(self.class_weights, Mapping)
-        return torch.tensor([float(self.class_weights.get(label, 1.0)) for label in self.labels])
+            shares = self._shares(samples.targets).sum(0)
+            return torch.from_numpy(shares.sum() / (len(self.labels) * np.maximum(shares, 1))).float()
+        return supervised.given_weights(self.class_weights, self.outputs)
 
-    def loss(self, logits_nC: Tensor, targets_n: Tensor, weights_C: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Summed cross-entropy, and the sum of the weights to divide it by: sums add up exactly over uneven batches."""
-        total = F.cross_entropy(logits_nC, targets_n, weight=weights_C, reduction="sum")
-        count = targets_n.new_tensor(len(targets_n)).float() if weights_C is None else weights_C[targets_n].sum()
-        return total, count
+    def loss(self, logits: Tensor, batch: Batch, weights_C: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Cross-entropy, of a text in windows from the mean of its logits; its weight is the sum of the label weights."""
+        logits_nC = logits if batch.owners is None else mean_by_owner(logits, batch.owners)
+        targets = batch.targets
+        assert targets is not None
+        if targets.dim() == 1 and not self.focal:
+            total = F.cross_entropy(
+                logits_nC, targets, weight=weights_C, reduction="sum", label_smoothing=self.label_smoothing
+            )
+            return total, (targets.new_tensor(len(targets)).float() if weights_C is None else weights_C[targets].sum())
+        classes = logits_nC.shape[1]
+        shares_nC = F.one_hot(targets, classes).float() if targets.dim() == 1 else targets
+        weighed_nC = shares_nC if weights_C is None else shares_nC * weights_C
+        spread = self.label_smoothing / classes
+        smooth_nC = weighed_nC * (1 - self.label_smoothing) + (spread if weights_C is None else spread * weights_C)
+        log_nC = torch.log_softmax(logits_nC, -1)
+        return -(smooth_nC * (1 - log_nC.exp()) ** self.focal * log_nC).sum(), weighed_nC.sum()
 
-    def decode(self, logits_nC: Tensor, tokens: Sequence[int], cut: Sequence[int]) -> list[Prediction]:
+    def check(self, logits: np.ndarray, samples: Samples) -> Check:
+        scores, targets = samples.mean(logits), self._classes(samples.targets)
+        report = classification.measures(scores, targets)
+        counts = np.bincount(scores.argmax(1), minlength=len(self.labels)).tolist()
+        return Check(cross_entropy(scores, targets), report, dict(zip(self.labels, counts, strict=True)))
+
+    def tuned(self, logits: np.ndarray, samples: Samples) -> Self:
+        if not self.calibrate:
+            return self
+        scores, targets = samples.mean(logits), self._classes(samples.targets)
+        return replace(self, temperature=calibration.fit_temperature(scores, targets))
+
+    def decode(self, logits: np.ndarray, samples: Samples) -> list[Prediction]:
         """Predictions by label name."""
-        scores = torch.softmax(logits_nC, -1).tolist()
-        best = logits_nC.argmax(-1).tolist()
+        rows = softmax(samples.mean(logits) / self.temperature)
         return [
-            Prediction(self.labels[at], row[at], dict(zip(self.labels, row, strict=True)), seen, lost)
-            for row, at, seen, lost in zip(scores, best, tokens, cut, strict=True)
+            Prediction(
+                self.labels[at], float(row[at]), dict(zip(self.labels, row.tolist(), strict=True)), int(seen), int(lost)
+            )
+            for row, at, seen, lost in zip(rows, rows.argmax(1).tolist(), samples.tokens, samples.cut, strict=True)
         ]
+
+    def report(self, logits: np.ndarray, samples: Samples) -> classification.Report:
+        targets = self._classes(samples.targets)
+        return classification.report(
+            samples.mean(logits), targets, self.outputs, samples.cut, temperature=self.temperature
+        )
+
+    def counted(self, logits: np.ndarray, samples: Samples) -> Counted:
+        return classification.counted(samples.mean(logits), self._classes(samples.targets))
+
+    def counts(self, samples: Samples) -> dict[str, int]:
+        found = np.bincount(self._classes(samples.targets), minlength=len(self.labels)).tolist()
+        return dict(zip(self.labels, found, strict=True))
+
+    def _shares(self, targets: np.ndarray | None) -> np.ndarray:
+        """(n, C) the share of each label."""
+        assert targets is not None
+        return np.eye(len(self.labels))[targets] if targets.ndim == 1 else targets
+
+    @staticmethod
+    def _classes(targets: np.ndarray | None) -> np.ndarray:
+        """(n,) the label with the largest share."""
+        assert targets is not None
+        return targets if targets.ndim == 1 else targets.argmax(1)

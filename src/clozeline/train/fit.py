@@ -26,13 +26,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from clozeline import checkpoint, predict
+from clozeline import bundle as bundles
+from clozeline import predict
 from clozeline.bundle import Bundle
 from clozeline.data.packing import Samples
-from clozeline.errors import InputError
+from clozeline.errors import InputError, nearest
 from clozeline.files import staged, write_whole
 from clozeline.precision import compute_dtype
-from clozeline.tasks.text_classification import TextClassification
+from clozeline.tasks.supervised import Check, Supervised
 from clozeline.train.loop import Training
 from clozeline.train.report import Alarms, Epoch, Metrics, Ticker, curve
 from clozeline.train.settings import Settings
@@ -75,7 +76,9 @@ def fit(
         Diverged: the loss is not a number any more; the last good model and state stay in `out`.
     """
     task = bundle.task
-    assert isinstance(task, TextClassification)
+    assert isinstance(task, Supervised)
+    if settings.metric is not None and settings.metric not in task.metrics:
+        raise InputError(f"metric is {settings.metric!r}; {nearest(settings.metric, task.metrics)}")
     if settings.patience is not None and validation is None:
         raise InputError("patience stops by the validation score; give validation data, or leave patience out.")
     identity = _identity(settings, bundle, train, validation, device)
@@ -98,7 +101,7 @@ def fit(
         training.load_state(state["training"])
         if other := [f"{name} {value}" for name, value in state["machinery"].items() if here.get(name) != value]:
             log.warning("The run began under %s: what follows may differ in its last digits.", ", ".join(other))
-        epochs = [Epoch(**{**entry, "predicted": tuple(entry["predicted"])}) for entry in state["epochs"]]
+        epochs = [Epoch(**entry) for entry in state["epochs"]]
         losses = state["losses"]
         log.warning("Going on from step %d of %d.", training.number, training.total)
     best = _best(epochs)
@@ -133,12 +136,13 @@ def fit(
                 losses.append(step.loss)
                 if step.ends_epoch:
                     if checks is not None:
-                        epoch = _validate(task, training, checks, float(np.mean(losses)), device)
+                        logits = predict.logits(training.twin.eval(), task, checks, device)
+                        epoch = _epoch(task.check(logits, checks), task, training, float(np.mean(losses)))
                         epochs.append(epoch)
                         metrics.epoch(epoch)
-                        alarms.epochs(epochs, tuple(task.labels))
+                        alarms.epochs(epochs)
                         if epoch.better_than(best):
-                            best = epoch
+                            best, bundle.task = epoch, task.tuned(logits, checks)
                             save_model()
                     losses = []
                 stopped = stale()
@@ -171,20 +175,15 @@ def _best(epochs: list[Epoch]) -> Epoch | None:
     return best
 
 
-def _validate(
-    task: TextClassification, training: Training, samples: Samples, train_loss: float, device: torch.device
-) -> Epoch:
-    logits = predict.logits(training.twin.eval(), task, samples, device)
-    assert samples.targets is not None
-    targets = torch.from_numpy(samples.targets)
-    guesses = logits.argmax(-1)
+def _epoch(found: Check, task: Supervised, training: Training, train_loss: float) -> Epoch:
     return Epoch(
         epoch=training.number // training.per_epoch,
         step=training.number,
         train_loss=train_loss,
-        loss=float(torch.nn.functional.cross_entropy(logits, targets)),
-        accuracy=float((guesses == targets).float().mean()),
-        predicted=tuple(torch.bincount(guesses, minlength=len(task.labels)).tolist()),
+        loss=found.loss,
+        metric=training.settings.metric or task.metrics[0],
+        scores=dict(found.scores),
+        predicted=dict(found.predicted),
     )
 
 
@@ -231,13 +230,13 @@ def _identity(
             () if samples is None else (samples.ids, samples.segments, samples.bounds, samples.first, samples.targets)
         ):
             digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    assert isinstance(bundle.task, Supervised)
     for parameter in bundle.network.parameters():
         weights.update(str(parameter.detach().double().sum().item()).encode())
-    assert isinstance(bundle.task, TextClassification)
     return {
         "settings": dataclasses.asdict(settings),
         "precision": str(compute_dtype(settings.precision, device)).removeprefix("torch."),
-        "task": dataclasses.asdict(bundle.task),
+        "task": {"name": bundle.task.name, **dataclasses.asdict(bundle.task)},  # type: ignore[call-overload]
         "model": {**dataclasses.asdict(bundle.config), "weights": weights.hexdigest()},
         "data": digest.hexdigest(),
     }
@@ -290,5 +289,8 @@ def _machinery(device: torch.device) -> dict[str, str]:
 
 
 def _reload(bundle: Bundle, folder: Path) -> None:
-    assert bundle.task is not None and isinstance(bundle.task, TextClassification)
-    bundle.network = checkpoint.load(folder, bundle.task.head, len(bundle.task.labels)).network
+    """The kept network and what was fitted to validation beside it."""
+    found = bundles.load(folder)
+    assert isinstance(bundle.task, Supervised)
+    tuned = {name: getattr(found.task, name) for name in bundle.task.fitted_later}
+    bundle.network, bundle.task = found.network, dataclasses.replace(bundle.task, **tuned)  # type: ignore[type-var]

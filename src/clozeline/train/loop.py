@@ -24,7 +24,7 @@ from clozeline.data.packing import Samples, by_tokens, training_batches
 from clozeline.errors import InputError
 from clozeline.model.heads import Network
 from clozeline.precision import compute_dtype
-from clozeline.tasks.text_classification import TextClassification
+from clozeline.tasks.supervised import Supervised
 from clozeline.train import optim
 from clozeline.train.compact import CompactTable
 from clozeline.train.settings import Settings
@@ -90,7 +90,7 @@ class Training:
     def __init__(
         self,
         network: Network,
-        task: TextClassification,
+        task: Supervised,
         samples: Samples,
         settings: Settings,
         *,
@@ -106,6 +106,7 @@ class Training:
         self.device = device or torch.device("cpu")
         self.network, self.task, self.settings = network.to(self.device), task, settings
         self.table = None if used is None else CompactTable(network.encoder.embedding.tokens, used)
+        samples = samples.apart() if task.windows_apart else samples
         self.samples = samples if self.table is None else self.table.renumber(samples)
         self.twin = network.twin(compute_dtype(settings.precision, self.device), self.device)
         couples = zip(network.parameters(), self.twin.parameters(), strict=True)
@@ -115,7 +116,7 @@ class Training:
             master.grad = torch.zeros_like(master)
             copy.register_post_accumulate_grad_hook(functools.partial(self.collect, master))
         self.optimizer = optim.adamw(network, settings)
-        weights = task.weights(samples.targets)
+        weights = task.weights(samples)
         self.weights = None if weights is None else weights.to(self.device)
         self.number = 0
         self.per_epoch = math.ceil(len(samples) / settings.batch_size)
@@ -140,10 +141,8 @@ class Training:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.settings.seed * 2**32 + self.number)
             for number, part in enumerate(by_tokens(lengths, self.settings.max_tokens)):
-                batch, owners = self.samples.take(chosen[part])
-                targets = torch.from_numpy(self.samples.targets[chosen[part]]).to(self.device)
-                logits = self.task.logits(self.twin, batch.to(self.device), owners)
-                total, weight = self.task.loss(logits, targets, self.weights)
+                batch = self.samples.take(chosen[part]).to(self.device)
+                total, weight = self.task.loss(self.task.logits(self.twin, batch.packed), batch, self.weights)
                 self.collect.adding = number > 0
                 total.backward()
                 loss, count = loss + total.item(), count + weight.item()

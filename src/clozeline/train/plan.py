@@ -21,7 +21,7 @@ from clozeline.bundle import Bundle
 from clozeline.data.packing import Samples
 from clozeline.model import kernels
 from clozeline.precision import compute_dtype
-from clozeline.tasks.text_classification import TextClassification
+from clozeline.tasks.supervised import Supervised
 from clozeline.train.loop import Step, Training
 from clozeline.train.settings import Settings
 
@@ -45,15 +45,13 @@ class Split:
     truncated_tokens: int
 
     @classmethod
-    def of(cls, samples: Samples, task: TextClassification) -> Split:
-        assert samples.targets is not None
-        counts = np.bincount(samples.targets, minlength=len(task.labels)).tolist()
+    def of(cls, samples: Samples, task: Supervised) -> Split:
         cut, lengths = samples.cut, samples.lengths
-        labels = dict(zip(task.labels, counts, strict=True))
+        labels = task.counts(samples)
         return cls(len(samples), int(lengths.sum()), int(lengths.max()), labels, int((cut > 0).sum()), int(cut.sum()))
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{count:,} {label}" for label, count in self.labels.items())
+        counts = ", ".join(f"{count:,} {label}" for label, count in self.labels.items()) or "no labels"
         cut = f"; {self.truncated_texts:,} texts lose {self.truncated_tokens:,} tokens" if self.truncated_texts else ""
         return f"{self.examples:,} examples ({counts}), {self.tokens:,} tokens, the longest {self.longest:,}{cut}"
 
@@ -113,13 +111,14 @@ class Plan:
 def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: Settings, device: torch.device) -> Plan:
     """Look at the data and take a few steps on a copy of the network; `bundle` stays as it is."""
     task, config = bundle.task, bundle.config
-    assert isinstance(task, TextClassification)
+    assert isinstance(task, Supervised)
     dtype = compute_dtype(settings.precision, device)
     biased = bundle.network.encoder.positions.biased
     rate, width = config.attention_dropout, config.head_width
     note = kernels.refusal("varlen", device, dtype, dropout=rate, bias=biased, head_width=width)
     used = np.unique(train.ids) if validation is None else np.union1d(train.ids, validation.ids)
-    mean = float(train.lengths.mean())
+    units = train.apart() if task.windows_apart else train  # what a batch is made of
+    mean = float(units.lengths.mean())
     few = settings.replace(batch_size=min(settings.batch_size, max(1, int(TOKENS / mean))))
     training = Training(copy.deepcopy(bundle.network), task, train, few, used=used, device=device)
     trained = sum(part.numel() for part in training.network.parameters())
@@ -133,11 +132,11 @@ def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: S
         timed.append(step)
     timed = timed or [first]  # which has the start-up costs in it too
     rate = sum(step.tokens for step in timed) / sum(step.seconds for step in timed)
-    heaviest = int(np.sort(train.lengths)[-settings.batch_size :].sum())
+    heaviest = int(np.sort(units.lengths)[-settings.batch_size :].sum())
 
     once = Split.of(train, task)
     checks = None if validation is None else Split.of(validation, task)
-    per_epoch = -(-len(train) // settings.batch_size)
+    per_epoch = -(-len(units) // settings.batch_size)
     work = once.tokens + (checks.tokens / 3 if checks else 0)
     parameters = sum(part.numel() for part in bundle.network.parameters())
     return Plan(
@@ -155,7 +154,7 @@ def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: S
         weights=4 * parameters + sum(copy.nbytes for _, copy in training.couples),
         gradients=4 * trained,
         optimizer=8 * trained,  # AdamW's two moments
-        activations=int(sum(kept) / first.tokens * min(heaviest, max(settings.max_tokens, once.longest))),
+        activations=int(sum(kept) / first.tokens * min(heaviest, max(settings.max_tokens, int(units.lengths.max())))),
         measured_steps=len(timed),
         rate=rate,
         seconds=settings.epochs * work / rate,

@@ -22,17 +22,25 @@ log = logging.getLogger("clozeline")
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What validation found after a pass over the data."""
+    """What validation found after a pass over the data.
+
+    metric: which of the scores says what epoch is best; predicted: how often each label was.
+    """
 
     epoch: int
     step: int
     train_loss: float
     loss: float
-    accuracy: float
-    predicted: tuple[int, ...]
+    metric: str
+    scores: dict[str, float]
+    predicted: dict[str, int]
+
+    @property
+    def score(self) -> float:
+        return self.scores[self.metric]
 
     def better_than(self, other: Epoch | None) -> bool:
-        return other is None or (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
+        return other is None or (self.score, -self.loss) > (other.score, -other.loss)
 
 
 class Metrics:
@@ -73,7 +81,7 @@ class Metrics:
             epoch=epoch.epoch,
             train_loss=epoch.train_loss,
             validation_loss=epoch.loss,
-            validation_accuracy=epoch.accuracy,
+            **{f"validation_{name}": score for name, score in epoch.scores.items()},
         )
 
     def _write(self, **entry: Any) -> None:
@@ -143,13 +151,13 @@ class Alarms:
                 f"(long={policy!r}). long='window' reads everything."
             )
 
-    def epochs(self, epochs: list[Epoch], labels: tuple[str, ...]) -> None:
+    def epochs(self, epochs: list[Epoch]) -> None:
         """After each validation."""
         last = epochs[-1]
-        seen = [at for at, count in enumerate(last.predicted) if count]
-        if len(seen) == 1 and sum(last.predicted) > 1:
+        seen = [label for label, count in last.predicted.items() if count]
+        if len(seen) == 1 and last.predicted[seen[0]] > 1:
             self._say(
-                f"Epoch {last.epoch}: the model predicts {labels[seen[0]]!r} for every validation text. It has collapsed or "
+                f"Epoch {last.epoch}: the model predicts {seen[0]!r} for all of the validation data. It has collapsed or "
                 "not begun to learn: try a lower learning rate, more warm-up, another seed or more epochs."
             )
         best = min(epochs, key=lambda epoch: epoch.loss)
@@ -187,10 +195,11 @@ def curve(path: Path, lines: list[dict[str, Any]], epochs: list[Epoch], best: Ep
         at = [epoch.step for epoch in epochs]
         left.plot(at, [epoch.loss for epoch in epochs], "o-", color="C1", label="validation loss")
         right = left.twinx()
-        right.plot(at, [epoch.accuracy for epoch in epochs], "s--", color="C2", label="validation accuracy")
-        right.set(ylabel="accuracy", ylim=(None, 1))
+        name = epochs[0].metric.replace("_", " ")
+        right.plot(at, [epoch.score for epoch in epochs], "s--", color="C2", label=f"validation {name}")
+        right.set(ylabel=name, ylim=(None, 1))
         if best is not None:
-            left.axvline(best.step, color="C3", linestyle=":", label=f"best: epoch {best.epoch}, {best.accuracy:.4f}")
+            left.axvline(best.step, color="C3", linestyle=":", label=f"best: epoch {best.epoch}, {best.score:.4f}")
         right.legend(loc="lower right")
     left.legend(loc="upper right")
     with staged(path.parent) as stage:

@@ -32,6 +32,7 @@ class Settings:
         patience: stop after so many epochs without a better validation score; None trains all epochs. The best is kept.
         save_every: steps between saved states, from which a stopped run goes on; each epoch's end saves one too.
         grouping: put like lengths together inside shuffled windows of 50 batches.
+        metric: the validation score that chooses the best epoch, such as macro_f1; None is the task's own.
 
     Raises:
         InputError: a value that cannot be, with the setting named.
@@ -50,6 +51,7 @@ class Settings:
     patience: int | None = None
     save_every: int = 500
     grouping: bool = True
+    metric: str | None = None
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(Settings).items():

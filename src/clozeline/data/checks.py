@@ -1,0 +1,352 @@
+"""What is wrong with labelled texts, said before a model trains on them: rare labels, repeats, contradictions, leaks.
+
+Two texts are the same when their words are: case, punctuation, width and spacing do not count. They are nearly the same when
+the Jaccard index of their shingles, the runs of `SHINGLE` words, is at least `NEAR`. Pairs worth that look come from
+MinHash (Broder 1997) cut into bands (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+
+RARE = 0.1
+"""A label with less than this part of the most frequent label's examples is called rare."""
+
+NEAR = 0.8
+"""The Jaccard index from which two texts are nearly the same."""
+
+SHINGLE = 3
+"""Words of a shingle. A changed word inside a text takes three with it, so texts of 29 words on stay near; a word more at
+an end takes one, so texts of 6 would. Single words would make near what only has the same subject."""
+
+SHORT = 8
+"""A text, or one text of a pair, of fewer words is only like one with the same words: one word is too much of it."""
+
+CONTRAST = 20
+"""Words from which nearly the same texts with different labels are named. In shorter ones the label mostly hangs on the
+word: of 542 such pairs in SST-2 ("not", "fails because") 425 are shorter, and 37 of CoLA's 38."""
+
+MATTERS = 0.01
+"""The part of the texts from which repeats are more than a blemish."""
+
+BANDS, ROWS = 16, 6
+"""Minima of MinHash: pairs at 0.8 are found with a chance of 99.2 %, at 0.9 of 99.999 %; at 0.5 22 % are looked at."""
+
+LOOK_ALIKES = 20
+"""Texts of a bucket after it with which each one is compared: a template filled in 10,000 times would otherwise be
+50 million pairs. One that has been paired twice as often is only compared with less crowded ones. Both are reported."""
+
+CHUNK = 500
+"""Texts whose words are in memory at once."""
+
+HASH = 40
+"""Bits of a hash, below those that say whose it is: one in a million pairs of texts with 1,000 shingles has one mistaken."""
+
+SEPARATOR = "\x1f"
+"""Joins the texts of a pair. Two pairs are nearly the same where both texts are: one premise with two hypotheses is not."""
+
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
+WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")  # of Thai, Lao, Burmese, Khmer, kana and Han each letter is a word
+
+
+class Item(NamedTuple):
+    """A text or, joined by `SEPARATOR`, a pair; its label, None where labels are no classes; and where it stands."""
+
+    text: str
+    label: str | None
+    place: str
+
+
+class Match(NamedTuple):
+    """Two rows with the same text, or nearly the same, and the Jaccard index."""
+
+    first: Item
+    second: Item
+    likeness: float
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What `check` found; every list is in the order of the data.
+
+    counts: training texts by label, most first. sizes: texts of training and of validation. empty: rows without a word,
+    which were not compared. repeats: training texts that say the same as an earlier one with the same label. conflicts,
+    near_conflicts: a training text, and the same, or the one most like it, with another label. leaks, near_leaks: a
+    validation text, and the same training text or the one most like it. crowded: texts not compared with all look-alikes.
+    """
+
+    counts: dict[str, int]
+    sizes: tuple[int, int]
+    empty: list[Item]
+    repeats: int
+    conflicts: list[Match]
+    near_conflicts: list[Match]
+    leaks: list[Match]
+    near_leaks: list[Match]
+    crowded: int
+
+    def warnings(self) -> list[str]:
+        """Sentences for a user: what was found, how often, where first, and what to do; none where all is well."""
+        said = []
+        train, validation = self.sizes
+        most = next(iter(self.counts), "")
+        if rare := [f"{label!r} {count:,}" for label, count in self.counts.items() if count < RARE * self.counts[most]]:
+            said.append(
+                f"Label {most!r} has {self.counts[most]:,} training texts, but {_first(rare)}. A model may never predict a "
+                'rare label: class_weights="balanced" gives it weight, and macro F1 shows what accuracy hides.'
+            )
+        if leaks := self.leaks + self.near_leaks:
+            much = len(leaks) >= MATTERS * validation
+            said.append(
+                f"Validation texts that stand in training too: {len(leaks):,} of {validation:,} "
+                f"({len(leaks) / validation:.2%}), {len(self.near_leaks):,} of them nearly the same: {_places(leaks)}. "
+                f"{'The validation score will be too good' if much else 'They are too few to move the score much'}; "
+                "take them out of one of the two."
+            )
+        if unlike := [match for match in self.leaks if match.first.label != match.second.label]:
+            said.append(
+                f"Validation texts that stand in training with another label: {len(unlike):,}: {_places(unlike)}. "
+                "One of the two labels is wrong, or the text does not decide it."
+            )
+        if self.conflicts:
+            said.append(
+                f"Training texts that stand there with different labels: {len(self.conflicts):,}: "
+                f"{_places(self.conflicts)}. A model cannot learn both; keep the right one."
+            )
+        if self.near_conflicts:
+            said.append(
+                f"Training texts nearly the same as one with another label: {len(self.near_conflicts):,}: "
+                f"{_places(self.near_conflicts)}. Look at them: the words that differ decide the label, or it is wrong."
+            )
+        if self.repeats and self.repeats >= MATTERS * train:
+            said.append(
+                f"Training texts that repeat an earlier one with the same label: {self.repeats:,} of {train:,} "
+                f"({self.repeats / train:.2%}). Each repeat adds to its weight; leave them out unless that is meant."
+            )
+        if self.empty:
+            places = _first([item.place for item in self.empty])
+            said.append(f"Texts without a word: {len(self.empty):,}: {places}. Fill them in or leave them out.")
+        if self.crowded:
+            said.append(
+                f"Texts not compared with all that look like them: {self.crowded:,}. They have more than {LOOK_ALIKES} "
+                "look-alikes, as what is made from a template does, so more may be nearly the same than is said here."
+            )
+        return said
+
+
+def _first(found: Sequence[str]) -> str:
+    return "; ".join(found[:3]) + ("; ..." if len(found) > 3 else "")
+
+
+def _places(found: Sequence[Match]) -> str:
+    """The first of them, with their labels where these differ."""
+    shown = []
+    for first, second, _ in found[:4]:
+        labels = ("", "") if first.label == second.label else (f" ({first.label!r})", f" ({second.label!r})")
+        shown.append(f"{first.place}{labels[0]} and {second.place}{labels[1]}")
+    return _first(shown)
+
+
+def check(train: Sequence[Item], validation: Sequence[Item] | None = None) -> DataReport:
+    """Look for rare labels, training texts that contradict or repeat each other, and validation texts that are in training.
+
+    The same data always give the same report. On one core 50,000 film reviews take 12 s, 68,000 phrases 2 s; a template
+    filled in 50,000 times, the worst case, takes 25 to 35 s.
+    """
+    items = [*train, *(validation or ())]
+    same, long, bands = _groups(items)
+    empty = same.pop(-1, [])
+    pairs, crowded = _candidates(bands)
+    # by the row that stands for a text: its first training text of each label; its rows in validation
+    ours: dict[int, dict[str | None, Item]] = {first: {} for first in same}
+    theirs = {first: [row for row in rows if row >= len(train)] for first, rows in same.items()}
+    repeats = 0
+    for first, rows in same.items():
+        for row in rows[: len(rows) - len(theirs[first])]:
+            repeats += items[row].label in ours[first]
+            ours[first].setdefault(items[row].label, items[row])
+
+    # of a training text with another label, or of a validation text: how like it the nearest training text is, and which
+    unlike: dict[int, tuple[float, int]] = {}
+    closest: dict[int, tuple[float, int]] = {}
+    for a, b, likeness in _near(items, long[pairs]):  # a < b, and training comes first
+        if ours[a] and ours[b] and not {*ours[a], None} & {*ours[b]} and None not in ours[a]:
+            unlike[b] = max(unlike.get(b, (0.0, 0)), (likeness, -a))
+        elif ours[a] and not ours[b]:
+            closest[b] = max(closest.get(b, (0.0, 0)), (likeness, -a))
+
+    def any_of(first: int) -> Item:
+        return next(iter(ours[first].values()))
+
+    def leaks(found: dict[int, tuple[int, float]]) -> list[Match]:
+        return [
+            Match(items[row], ours[first].get(items[row].label, any_of(first)), likeness)
+            for row, (first, likeness) in sorted(found.items())
+        ]
+
+    counts = Counter(item.label for item in train if item.label is not None)
+    several = (list(known.values()) for known in ours.values() if len(known) > 1 and None not in known)
+    return DataReport(
+        counts=dict(counts.most_common()),
+        sizes=(len(train), len(items) - len(train)),
+        empty=[items[row] for row in empty],
+        repeats=repeats,
+        conflicts=[Match(known[0], known[1], 1.0) for known in several],
+        near_conflicts=[
+            Match(any_of(-a), any_of(b), likeness)
+            for b, (likeness, a) in sorted(unlike.items())
+            if min(len(words) for row in (-a, b) for words in _words(items[row].text)) >= CONTRAST
+        ],
+        leaks=leaks({row: (first, 1.0) for first in ours if ours[first] for row in theirs[first]}),
+        near_leaks=leaks({row: (-a, likeness) for b, (likeness, a) in closest.items() for row in theirs[b]}),
+        crowded=crowded,
+    )
+
+
+def _groups(items: Sequence[Item]) -> tuple[dict[int, list[int]], np.ndarray, np.ndarray]:
+    """The rows with the same words by the first of them; the (n,) first rows whose texts are long enough to be nearly the
+    same as others, ascending; and their (n, BANDS) bands."""
+    same: dict[int, list[int]] = {}
+    begins: dict[bytes, int] = {}
+    long: list[int] = []
+    bands = [np.zeros((0, BANDS), np.uint64)]
+    shingler = _Shingler()
+    for at in range(0, len(items), CHUNK):
+        fresh = []
+        for row, item in enumerate(items[at : at + CHUNK], at):
+            texts = _words(item.text)
+            said = SEPARATOR.join(map(" ".join, texts)).encode(errors="surrogatepass")
+            first = begins.setdefault(blake2b(said, digest_size=16).digest(), row) if any(texts) else -1
+            same.setdefault(first, []).append(row)
+            if first == row and max(map(len, texts)) >= SHORT:
+                fresh.append(texts)
+                long.append(row)
+        if fresh:
+            bands.append(_bands(*shingler(fresh)[:2]))
+    return same, np.asarray(long, np.int64), np.concatenate(bands)
+
+
+def _near(items: Sequence[Item], pairs: np.ndarray) -> Iterator[tuple[int, int, float]]:
+    """Of (m, 2) pairs of rows those nearly the same, with the Jaccard index, of pairs of texts that of the less alike."""
+    rows, local = np.unique(pairs, return_inverse=True)
+    shingler = _Shingler()
+    chunks = (rows[at : at + CHUNK].tolist() for at in range(0, len(rows), CHUNK))
+    parts = [shingler(_words(items[row].text) for row in chunk) for chunk in chunks]
+    if not parts:
+        return
+    hashes = np.concatenate([found for found, _, _ in parts])
+    owners = np.concatenate([texts + at * CHUNK for at, (_, texts, _) in enumerate(parts)])
+    places = np.concatenate([places for _, _, places in parts])
+    bounds = np.searchsorted(owners, np.arange(len(rows) + 1))
+    width = int(places.max()) + 1
+    for at in range(0, len(pairs), CHUNK):
+        some = local.reshape(-1, 2)[at : at + CHUNK]
+        sizes = np.diff(bounds)[some].ravel()
+        ends = np.cumsum(sizes)
+        taken = np.arange(ends[-1]) + np.repeat(bounds[some].ravel() - ends + sizes, sizes)
+        slot = np.repeat(np.arange(2 * len(some)) // 2 * width, sizes) + places[taken]
+        key = np.sort(slot.astype(np.uint64) << np.uint64(HASH) | hashes[taken])
+        shared = (key[1:][key[1:] == key[:-1]] >> np.uint64(HASH)).astype(np.int64)
+        common = np.bincount(shared, minlength=len(some) * width)
+        union = np.bincount(slot, minlength=len(some) * width) - common
+        likeness = np.divide(common, union, out=np.ones(len(union)), where=union > 0).reshape(-1, width).min(1)
+        for one in np.flatnonzero(likeness >= NEAR).tolist():
+            yield int(pairs[at + one, 0]), int(pairs[at + one, 1]), float(likeness[one])
+
+
+class _Blank(dict[int, str | None]):
+    """A translation table: punctuation and accents that stand alone become spaces, invisible characters nothing."""
+
+    def __missing__(self, code: int) -> str | None:
+        kind = unicodedata.category(chr(code))
+        self[code] = " " if kind[0] == "P" or kind == "Sk" else None if kind == "Cf" else chr(code)
+        return self[code]
+
+
+BLANK = _Blank()
+
+
+def _words(text: str) -> list[list[str]]:
+    """The words of each text that `SEPARATOR` joins; of a text of nothing but marks, such as ":)", the marks."""
+    plain = [unicodedata.normalize("NFKC", part).casefold() for part in text.split(SEPARATOR)]
+    return [WORD.findall(part.translate(BLANK)) or part.split() for part in plain]
+
+
+class _Shingler:
+    """Hashes the shingles of texts; equal words have equal numbers as long as it lives."""
+
+    def __init__(self) -> None:
+        self.numbers: defaultdict[str, int] = defaultdict()
+        self.numbers.default_factory = self.numbers.__len__
+
+    def __call__(self, texts: Iterable[list[list[str]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(H,) the hashes, each once a text; (H,) which text they are of, ascending; (H,) which text of a pair."""
+        flat: list[int] = []
+        runs: list[tuple[int, int, int]] = []
+        for text, parts in enumerate(texts):
+            for place, words in enumerate(parts):
+                taken = words if len(words) >= SHORT else [" ".join(words), *[""] * (SHINGLE - 1)]
+                flat.extend(map(self.numbers.__getitem__, taken))
+                runs.append((text, place, len(taken)))
+        owners, places, lengths = np.asarray(runs).T
+        run = np.repeat(np.arange(len(runs)), lengths)
+        whole = np.flatnonzero(run[: 1 - SHINGLE] == run[SHINGLE - 1 :])
+        run, number = run[whole], np.asarray(flat, np.uint64)
+        mixed = places[run].astype(np.uint64)
+        for at in range(SHINGLE):
+            mixed = _mix(mixed + number[whole + at])
+        key = np.unique(run.astype(np.uint64) << np.uint64(HASH) | mixed >> np.uint64(64 - HASH))
+        run = (key >> np.uint64(HASH)).astype(np.int64)
+        return key & np.uint64(2**HASH - 1), owners[run], places[run]
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """Spread 64-bit numbers (the finaliser of splitmix64, Steele, Lea and Flood 2014)."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _bands(hashes: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """(n, BANDS) what near texts are likely to share, each the hash of `ROWS` minima over a text's shingles."""
+    starts = np.flatnonzero(np.diff(texts, prepend=-1))
+    count = len(starts)
+    odd, shift = np.random.default_rng(0).integers(2**63, size=(2, BANDS * ROWS), dtype=np.uint64)
+    bands = np.zeros((count, BANDS), np.uint64)
+    for at in range(BANDS * ROWS):
+        least = np.minimum.reduceat(hashes * (odd[at] | np.uint64(1)) + shift[at], starts)
+        bands[:, at // ROWS] = _mix(bands[:, at // ROWS] + least)
+    return bands
+
+
+def _candidates(bands: np.ndarray) -> tuple[np.ndarray, int]:
+    """(m, 2) pairs of texts that share a band, ascending, and for how many texts some may be missing."""
+    count = len(bands)
+    # in random order, so that neighbours in a bucket are of training and of validation
+    mixed = np.random.default_rng(0).permutation(count)
+    crowded, partners, found = np.zeros(count, bool), np.zeros(count, np.int64), np.zeros(0, np.int64)
+    for band in bands[mixed].T:
+        order = np.argsort(band, kind="stable")
+        band, texts = band[order], mixed[order]
+        begins = np.searchsorted(band, band)  # of each one's bucket
+        place = np.arange(count) - begins
+        new = [found]
+        for step in range(1, min(LOOK_ALIKES, place.max(initial=0)) + 1):
+            there = np.flatnonzero(place >= step)
+            a, b = texts[there], texts[there - step]
+            full = np.minimum(partners[a], partners[b]) >= 2 * LOOK_ALIKES
+            crowded[a[full]] = crowded[b[full]] = True
+            new.append(np.minimum(a, b)[~full] * count + np.maximum(a, b)[~full])
+        crowded[texts[np.isin(begins, begins[place > LOOK_ALIKES])]] = True
+        found = np.unique(np.concatenate(new))
+        partners = np.bincount(np.concatenate(np.divmod(found, max(count, 1))), minlength=count)
+    return np.stack(np.divmod(found, max(count, 1)), axis=1), int(crowded.sum())

@@ -1,0 +1,103 @@
+"""Questions with choices, one of which is right: rows with a column for each choice, or with a list of them.
+
+question,A,B,C,D,answer                 {"question": "...", "choices": ["...", "..."], "answer": 1}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from clozeline.data.readers import LABEL_NAMES, Columns, Row, rows
+from clozeline.errors import InputError, nearest
+
+QUESTIONS = ("question", "sent1", "ctx", "context", "premise", "startphrase", "stem", "text")
+ANSWERS = ("answer", "answerkey", "answer_key", *LABEL_NAMES)
+LISTS = ("choices", "options", "endings", "answers")
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """A question with its choices; answer: the number of the right one, from 0, or None where it is not known."""
+
+    question: str
+    choices: tuple[str, ...]
+    answer: int | None
+    place: str
+
+
+def read(source: str | Path, split: str, columns: Columns, *, labelled: bool = True) -> list[Choices]:
+    """The questions of a file of rows or of a hub data set.
+
+    The answer is a choice's letter (A, B, ...), its column, its number from 0, or its text.
+
+    Raises:
+        InputError: the source cannot be read, a column is missing or not clear, or a row has no two choices or no answer.
+    """
+    found: list[Choices] = []
+    names: tuple[str, str | None, list[str]] | None = None
+    for row in rows(source, columns=columns.names, encoding=columns.encoding, split=split):
+        names = names or _columns(row, columns, labelled)
+        found.append(_choices(row, *names))
+    return found
+
+
+def _columns(row: Row, columns: Columns, labelled: bool) -> tuple[str, str | None, list[str]]:
+    """The columns of question, answer and choices: one column that holds a list, or one a choice."""
+    there = list(row.values)
+    label = columns.label if isinstance(columns.label, str) else None
+    given = [*([columns.text] if columns.text else []), *([label] if label else []), *(columns.choices or [])]
+    if missing := next((name for name in given if name not in there), None):
+        raise InputError(f"{row.place}: there is no column {missing!r}: {nearest(missing, there)}")
+    plain = [name for name in there if not _several(row.values[name])]
+    text = columns.text or next((name for name in there if name.lower() in QUESTIONS), None)
+    label = label if label or not labelled else next((name for name in plain if name.lower() in ANSWERS), None)
+    choices = list(columns.choices or [name for name in there if name not in plain and name.lower() in LISTS])
+    if not choices:
+        stems = ("ending", "choice", "option", "solution", "sol", "answer")
+        free = [name for name in there if name not in (text, label)]
+        choices = [name for name in free if name.lower().rstrip("0123456789_") in stems or name in ascii_uppercase]
+    if text is None or (label is None and labelled) or not choices:
+        what = "question" if text is None else "choices" if not choices else "answer"
+        option = {"question": "text=", "answer": "label=", "choices": "choices="}[what]
+        raise InputError(f"{row.place}: which column is the {what} is not clear; give {option}, of {', '.join(there)}.")
+    return text, label, choices
+
+
+def _several(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, dict) and isinstance(value.get("text"), list))
+
+
+def _choices(row: Row, text: str, label: str | None, columns: Sequence[str]) -> Choices:
+    question = row.values.get(text)
+    value, marks = [row.values.get(column) for column in columns], list(columns)
+    if len(columns) == 1 and _several(value[0]):
+        held: Any = value[0]
+        value = held if isinstance(held, list) else held["text"]
+        own = held.get("label") if isinstance(held, dict) else None
+        marks = [str(mark) for mark in own] if isinstance(own, list) and len(own) == len(value) else []
+    choices = [each for each in value if each is not None and each != ""]  # a question may have fewer than others
+    if not isinstance(question, str) or not all(isinstance(each, str) for each in choices):
+        raise InputError(f"{row.place}: the question and its choices must be texts.")
+    if len(choices) < 2:
+        raise InputError(f"{row.place}: there are {len(choices)} choices; a question needs two or more.")
+    if value[: len(choices)] != choices:
+        raise InputError(f"{row.place}: an empty choice stands before another one; leave only the last ones empty.")
+    answer = None if label is None else _answer(row, label, choices, marks)
+    return Choices(question, tuple(choices), answer, row.place)
+
+
+def _answer(row: Row, label: str, choices: Sequence[str], marks: Sequence[str]) -> int:
+    given = row.values.get(label)
+    name = str(int(given) if isinstance(given, float) and given.is_integer() else given).strip()
+    letters = list(ascii_uppercase[: len(choices)])
+    for known in (list(marks), letters, [str(at) for at in range(len(choices))], list(choices)):
+        if known.count(name) == 1 and known.index(name) < len(choices):
+            return known.index(name)
+    raise InputError(
+        f"{row.place}: the answer is {name!r:.40}; it must be a letter from A to {letters[-1]}, a number from 0 to "
+        f"{len(choices) - 1}, or the text of a choice."
+    )
