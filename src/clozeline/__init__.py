@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from clozeline.evaluate.predictions import score
     from clozeline.face import Model, load
     from clozeline.model.encoder import Encoder
+    from clozeline.paired import compare
     from clozeline.tasks.masked_lm import MaskedLM
     from clozeline.tasks.multi_label import MultiLabelClassification
     from clozeline.tasks.multiple_choice import MultipleChoice
@@ -48,6 +49,7 @@ _HOME = {
     "TokenClassification": "clozeline.tasks.token_classification",
     "TextClassification": "clozeline.tasks.text_classification",
     "Tokenizer": "clozeline.tokenizer",
+    "compare": "clozeline.paired",
     "load": "clozeline.face",
     "score": "clozeline.evaluate.predictions",
 }
@@ -70,6 +72,7 @@ __all__ = [
     "TokenClassification",
     "Tokenizer",
     "__version__",
+    "compare",
     "load",
     "score",
 ]

@@ -134,11 +134,17 @@ def _settle_outputs(task: Supervised, theirs: Task | None, name: str | Path) -> 
 
 
 def settle(bundle: Bundle, task: Supervised, seed: int) -> None:
-    """Give the bundle a task that knows its outputs now, with a fresh one for each where they are new; a pooler stays."""
+    """Give the bundle a task that knows its outputs now, with a fresh one for each where they are new."""
     before, bundle.task = bundle.task, task
-    assert isinstance(before, Supervised) and bundle.network.head is not None
-    if before.outputs == task.outputs:
-        return
+    assert isinstance(before, Supervised)
+    if before.outputs != task.outputs:
+        renew_head(bundle, seed)
+
+
+def renew_head(bundle: Bundle, seed: int) -> None:
+    """Give the bundle's task fresh outputs; a pooler stays."""
+    task = bundle.task
+    assert isinstance(task, Supervised) and bundle.network.head is not None
     pooler = {
         name: value for name, value in bundle.network.head.state_dict().items() if not name.startswith("classifier")
     }

@@ -42,6 +42,8 @@ Stdin = Annotated[bool, Parameter(name="-", negative=(), show_default=False, hel
 Text = Annotated[str | None, Parameter(help=KEYS["text"].help)]
 Pair = Annotated[str | None, Parameter(help=KEYS["pair"].help)]
 Names = Annotated[str | None, Parameter(help=KEYS["label"].help)]
+Choices = Annotated[str | None, Parameter(help=KEYS["choices"].help)]
+ColumnNames = Annotated[str | None, Parameter(help=KEYS["columns"].help)]
 Format = Annotated[str | None, Parameter(help="csv, tsv, jsonl, txt or parquet, where the name does not say.")]
 Encoding = Annotated[str, Parameter(help="Of the file.")]
 Out = Annotated[Path | None, Parameter(help="Write the results to this file instead of standard output.")]
@@ -70,7 +72,7 @@ def _flags() -> type:
     fields = []
     for name in [name for name in KEYS if name not in ("model", "train")]:
         key = KEYS[name]
-        listed = ("labels", "class_weights", "label", "choices", "columns")
+        listed = ("labels", "class_weights", "label", "choices", "columns", "learning_rates", "track")
         kind = str if name in listed else key.wanted  # as key=value gives them, such as a,b,c
         shown: Any = (lambda _, default=key.default: default) if key.default not in (None, ()) else False
         note = Parameter(help=key.help, show_default=shown, group=TRAINING if key.setting else DATA)
@@ -122,16 +124,18 @@ def finetune(
     """
     recipe = recipes.resolve(model, data, {} if flags is None else vars(flags))
     from clozeline.tasks import known
+    from clozeline.train.trials import summary
 
     task = known.made(recipe.task, recipe.task_options())
     loaded = clozeline.load(recipe.model, task, device=recipe.device, seed=recipe.settings.seed)
     given: dict[str, Any] = dict(train=recipe.train, validation=recipe.validation, settings=recipe.settings)
     given |= recipe.where()
+    several: dict[str, Any] = dict(seeds=recipe.seeds, learning_rates=recipe.learning_rates)
     if dry_run:
         plan = loaded.plan(**given)
         print(json.dumps(plan.as_dict()) if as_json else plan)
         return 0
-    run = loaded.fit(**given, out=recipe.out, resume=resume, overwrite=overwrite)
+    run = loaded.fit(**given, **several, out=recipe.out, resume=resume, overwrite=overwrite)
 
     from clozeline.files import write_whole
 
@@ -145,6 +149,8 @@ def finetune(
         print(shlex.join(["clozeline", *again, "--resume"]), file=sys.stderr)
         return 130
     if not as_json:
+        if run.trials:
+            print(summary(run.trials))
         if run.best is not None:
             name = run.best.metric.replace("_", " ")
             print(f"Kept epoch {run.best.epoch}, validation {name} {run.best.score:.4f}, loss {run.best.loss:.4f}.")
@@ -215,8 +221,8 @@ def evaluate(
     text: Text = None,
     pair: Pair = None,
     label: Names = None,
-    choices: Annotated[str | None, Parameter(help=KEYS["choices"].help)] = None,
-    columns: Annotated[str | None, Parameter(help=KEYS["columns"].help)] = None,
+    choices: Choices = None,
+    columns: ColumnNames = None,
     encoding: Encoding = "utf-8",
     long: OwnLong = None,
     precision: Precision = "fp32",
@@ -243,6 +249,32 @@ def evaluate(
         where = recipes.columns(text=text, pair=pair, label=label, choices=choices, columns=columns, encoding=encoding)
         report = loaded.evaluate(data, **where)
     print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else report)
+
+
+@app.command
+def compare(
+    a: ModelName,
+    b: ModelName,
+    data: str,
+    /,
+    *,
+    by: Annotated[str | None, Parameter(help="A column whose values are compared by themselves too.")] = None,
+    text: Text = None,
+    pair: Pair = None,
+    label: Names = None,
+    choices: Choices = None,
+    columns: ColumnNames = None,
+    encoding: Encoding = "utf-8",
+    as_json: Json = False,
+) -> None:
+    """Compare two models on the same labelled data: the difference with its 95 % interval, and whether it may be chance.
+
+    Args:
+        data: As for evaluate.
+    """
+    where = recipes.columns(text=text, pair=pair, label=label, choices=choices, columns=columns, encoding=encoding)
+    found = clozeline.compare(a, b, data, by=by, **where)
+    print(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else found)
 
 
 @app.command(name="fill-mask")

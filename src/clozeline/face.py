@@ -23,16 +23,17 @@ from clozeline.config import EncoderConfig
 from clozeline.data.packing import Samples
 from clozeline.data.readers import Columns
 from clozeline.errors import InputError
+from clozeline.evaluate.intervals import Counted
 from clozeline.model.heads import Network
 from clozeline.precision import Precision, compute_dtype, pick_device
 from clozeline.tasks.known import Task
 from clozeline.tasks.masked_lm import Filled, MaskedLM
 from clozeline.tasks.supervised import Supervised
-from clozeline.tasks.text_classification import TextClassification
 from clozeline.tokenizer import LongText, Tokenizer
-from clozeline.train.fit import Fitted, fit
+from clozeline.train.fit import Fitted
 from clozeline.train.plan import Plan, plan
 from clozeline.train.settings import Settings
+from clozeline.train.trials import fit_trials
 
 log = logging.getLogger("clozeline")
 
@@ -80,6 +81,11 @@ class Model:
         self.fitted: Fitted | None = None
 
     @property
+    def name(self) -> str:
+        """What it was loaded from."""
+        return self._bundle.name
+
+    @property
     def config(self) -> EncoderConfig:
         return self._bundle.config
 
@@ -116,17 +122,23 @@ class Model:
         resume: bool = False,
         overwrite: bool = False,
         quiet: bool = False,
+        seeds: int = 1,
+        learning_rates: Sequence[float] = (),
         settings: Settings | None = None,
         **changes: object,
     ) -> Fitted:
-        """Fine-tune on labelled texts. Afterwards the model is the best of all epochs, saved in `out/model`.
+        """Fine-tune on labelled data. Afterwards the model is the best of all epochs, saved in `out/model`.
 
         Args:
-            train, validation: a CSV, TSV, JSONL or Parquet file, or a hub data set ("owner/name:split").
-            text, pair, label: columns; text and label are guessed where their names are usual ones.
+            train, validation: a CSV, TSV, JSONL or Parquet file, or a hub data set ("owner/name:split"); of words and tags
+                also CoNLL columns, of questions SQuAD's JSON.
+            text, pair, label, choices: columns; guessed where their names are usual ones.
+            columns: the names of the columns of a file without a header.
             out: a folder for the model, metrics.jsonl, curve.png and the state to resume from.
             resume: go on with the unfinished run in `out`.
             overwrite: begin anew though `out` holds a run.
+            seeds: runs with seeds from the settings' own on; the best by validation is kept, `trials` says how they differ.
+            learning_rates: the rates to try, each with all seeds.
             settings, changes: how to train, see `Settings`; `model.fit(..., epochs=5)` changes one of them.
 
         Raises:
@@ -136,17 +148,23 @@ class Model:
         where = Columns(text=text, pair=pair, label=label, choices=choices, names=columns, encoding=encoding)
         samples, checks = self._labelled(train, validation, where)
         self._served = None
-        self.fitted = fit(
+
+        def card(bundle: bundles.Bundle, run: Fitted, settings: Settings) -> str:
+            return model_card(bundle, run, settings, str(train), validation)
+
+        self.fitted = fit_trials(
             self._bundle,
             samples,
             checks,
             Path(out),
             settings,
+            seeds=seeds,
+            learning_rates=learning_rates,
             device=self._device,
             resume=resume,
             overwrite=overwrite,
             quiet=quiet,
-            card=lambda run: model_card(self._bundle, run, settings, str(train), validation),
+            card=card,
         )
         return self.fitted
 
@@ -221,6 +239,11 @@ class Model:
         where = Columns(text=text, pair=pair, label=label, choices=choices, names=columns, encoding=encoding)
         task, logits, samples = self._judged(data, where)
         return task.report(logits, samples)
+
+    def counted(self, data: str | Path, where: Columns) -> Counted:
+        """The task's main metric on labelled data as sums over examples, for `compare`."""
+        task, logits, samples = self._judged(data, where)
+        return task.counted(logits, samples)
 
     def _judged(self, data: str | Path, where: Columns) -> tuple[Supervised, np.ndarray, Samples]:
         """What the model says of labelled data, and the data."""
@@ -343,8 +366,8 @@ class Model:
         checks = (
             None if validation is None else task.samples(self.tokenizer, task.read(validation, "validation", where))
         )
-        if isinstance(task, TextClassification):
-            _compare_labels(task.counts(samples), None if checks is None else task.counts(checks))
+        for lack in task.lacks(samples, checks):
+            log.warning(lack)
         return samples, checks
 
     def _supervised(self, verb: str) -> Supervised:
@@ -368,15 +391,3 @@ def _nested(pairs: Any) -> bool:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
-
-
-def _compare_labels(train: dict[str, int], validation: dict[str, int] | None) -> None:
-    """Refuse training data of one label; warn of labels that training or validation lack."""
-    if sum(count > 0 for count in train.values()) < 2:
-        only = next(label for label, count in train.items() if count)
-        raise InputError(f"The training data has one label only, {only!r}; a classifier needs two or more.")
-    for label, count in train.items():
-        if not count:
-            log.warning("No training text has the label %r; the model cannot learn it.", label)
-        elif validation is not None and not validation[label]:
-            log.warning("No validation text has the label %r, so validation says nothing about it.", label)

@@ -69,6 +69,8 @@ class Recipe:
         scheme: how entities are written as tags; without, as the training data has them.
         longest_answer: tokens of an answer to a question.
         out: folder of the run: model, metrics, curve, and the state to resume from.
+        seeds: runs with so many seeds; the best by validation is kept, and how much they differ is said.
+        learning_rates: rates to try, such as 1e-5,3e-5, each with all seeds.
         device: such as cpu or cuda:1; without, the first GPU or the CPU.
         settings: how to train.
     """
@@ -93,6 +95,8 @@ class Recipe:
     scheme: Literal["BIO", "BIOES", "IO", "plain"] | None = None
     longest_answer: int | None = None
     out: str = "run"
+    seeds: int = 1
+    learning_rates: tuple[float, ...] = ()
     device: str | None = None
     settings: Settings = field(default_factory=Settings)
 
@@ -228,7 +232,7 @@ def checked(name: str, value: Any, place: str) -> Any:
         raise InputError(f"{before}there is no key {name!r} in a recipe: {nearest(name, KEYS)}")
     try:
         return _converted(value, KEYS[name].wanted)
-    except TypeError:
+    except (TypeError, ValueError):  # no number where one is wanted
         wanted = _described(KEYS[name].wanted)
         raise InputError(f"{before}{name} is {value!r}, {_described(type(value))}, but must be {wanted}.") from None
 
@@ -247,6 +251,8 @@ def _converted(value: Any, wanted: Any) -> Any:
             return value
     elif kind is tuple and isinstance(value, str | list | tuple):
         names = value.split(",") if isinstance(value, str) else value
+        if inner and inner[0] is float:
+            return tuple(float(number) for number in names)
         if all(type(name) in (str, int) for name in names):
             return tuple(str(name).strip() for name in names)
     elif kind is dict and isinstance(value, dict):

@@ -28,7 +28,7 @@ ORDER = (
     "train streams",
     "card",
     "face recipe",
-    "quickstart tokenizer_check",
+    "paired quickstart tokenizer_check",
     "doctor",
     "cli",
     "__main__",

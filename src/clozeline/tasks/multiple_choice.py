@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clozeline.data import choices
+from clozeline.data.checks import SEPARATOR, Item
 from clozeline.data.choices import Choices
 from clozeline.data.packing import Batch, Samples
 from clozeline.data.readers import Columns
@@ -143,6 +144,9 @@ class MultipleChoice(Supervised):
                 Choice(best, offered[best], scores[best], scores, int(samples.tokens[at]), int(samples.cut[at]))
             )
         return found
+
+    def item(self, example: Choices) -> Item:
+        return Item(SEPARATOR.join([example.question, *example.choices]), None, example.place)
 
     def report(self, logits: np.ndarray, samples: Samples) -> scorer.ChoiceReport:
         assert samples.targets is not None

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from clozeline.data import squad
+from clozeline.data.checks import SEPARATOR, Item
 from clozeline.data.packing import Batch, Samples
 from clozeline.data.readers import Columns
 from clozeline.data.squad import Question
@@ -235,6 +236,9 @@ class QuestionAnswering(Supervised):
 
     def counted(self, logits: np.ndarray, samples: Samples) -> Counted:
         return answers.counted(*self._both(logits, samples))
+
+    def item(self, example: Question) -> Item:
+        return Item(f"{example.question}{SEPARATOR}{example.passage}", None, example.place)
 
     def counts(self, samples: Samples) -> dict[str, int]:
         having = sum(bool(example.answers) for example in samples.examples)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from clozeline.batch import Packed
+from clozeline.data.checks import SEPARATOR, Item, check
 from clozeline.data.packing import Batch, Samples
 from clozeline.data.readers import Columns, Example, Label, Row, examples
 from clozeline.errors import InputError, nearest
@@ -90,6 +91,10 @@ class Supervised(ABC):
     def samples(self, tokenizer: Tokenizer, examples: Sequence[Any], *, targets: bool = True) -> Samples:
         """Tokenise examples, with their targets unless there is nothing to learn from."""
 
+    def lacks(self, train: Samples, validation: Samples | None) -> list[str]:
+        """What the labels of the two sets lack, as warnings; InputError where nothing could be learned from them."""
+        return []
+
     def logits(self, network: Network, packed: Packed) -> Tensor:
         """What the head says, fp32: a row for each sequence, or for each token."""
         assert network.head is not None
@@ -124,6 +129,15 @@ class Supervised(ABC):
     @abstractmethod
     def counted(self, logits: np.ndarray, samples: Samples) -> Counted:
         """The task's main metric as sums over examples, to compare two models by."""
+
+    def item(self, example: Any) -> Item:
+        """What is looked at to find examples that are there twice: the text with its pair, and a label that is one class."""
+        text = example.text if example.pair is None else f"{example.text}{SEPARATOR}{example.pair}"
+        return Item(text, example.label if isinstance(example.label, str) else None, example.place)
+
+    def notes(self, train: Sequence[Any], validation: Sequence[Any]) -> list[str]:
+        """What somebody should know of the data before training on it: rare labels, texts that are there twice, ..."""
+        return check([self.item(each) for each in train], [self.item(each) for each in validation] or None).warnings()
 
     def counts(self, samples: Samples) -> dict[str, int]:
         """How many examples, or tokens, have each label."""

@@ -162,6 +162,20 @@ class TextClassification(Supervised):
                 row[self._output(name, example.place)] = share
         return supervised.text_samples(self, tokenizer, examples, shares)
 
+    def lacks(self, train: Samples, validation: Samples | None) -> list[str]:
+        counts = self.counts(train)
+        checked = None if validation is None else self.counts(validation)
+        if sum(count > 0 for count in counts.values()) < 2:
+            only = next(label for label, count in counts.items() if count)
+            raise InputError(f"The training data has one label only, {only!r}; a classifier needs two or more.")
+        said = []
+        for label, count in counts.items():
+            if not count:
+                said.append(f"No training text has the label {label!r}; the model cannot learn it.")
+            elif checked is not None and not checked[label]:
+                said.append(f"No validation text has the label {label!r}, so validation says nothing about it.")
+        return said
+
     # -- network to results
 
     def weights(self, samples: Samples) -> Tensor | None:

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clozeline.data import tagged, tags
+from clozeline.data.checks import Item
 from clozeline.data.packing import Batch, Samples
 from clozeline.data.readers import Columns
 from clozeline.data.tagged import TaggedText
@@ -238,6 +239,17 @@ class TokenClassification(Supervised):
 
     def counted(self, logits: np.ndarray, samples: Samples) -> Counted:
         return entities.counted(*self._both(logits, samples))
+
+    def item(self, example: TaggedText) -> Item:
+        return Item(example.text, None, example.place)
+
+    def notes(self, train: Sequence[TaggedText], validation: Sequence[TaggedText]) -> list[str]:
+        uneven = [example for example in train if example.uneven]
+        odd = [
+            f"training: {sum(example.uneven for example in uneven)} spans begin or end inside a word, the first in "
+            f"{uneven[0].place}; the whole word is learned."
+        ]
+        return [*(odd if uneven else []), *super().notes(train, validation)]
 
     def counts(self, samples: Samples) -> dict[str, int]:
         found = Counter(kind for example in samples.examples for *_, kind in tags.spans(self._whole(example.tags)))

@@ -18,7 +18,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,6 +34,7 @@ from clozeline.errors import InputError, nearest
 from clozeline.files import staged, write_whole
 from clozeline.precision import compute_dtype
 from clozeline.tasks.supervised import Check, Supervised
+from clozeline.train.loggers import open_loggers
 from clozeline.train.loop import Training
 from clozeline.train.report import Alarms, Epoch, Metrics, Ticker, curve
 from clozeline.train.settings import Settings
@@ -42,8 +43,22 @@ log = logging.getLogger("clozeline")
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One of several runs: with what, what its best epoch was, what it warned of, and its folder inside the others'."""
+
+    learning_rate: float
+    seed: int
+    best: Epoch
+    warnings: list[str]
+    folder: str
+
+
+@dataclass(frozen=True)
 class Fitted:
-    """A run's outcome. best: the epoch whose model was kept, None without validation; finished: False when stopped."""
+    """A run's outcome. best: the epoch whose model was kept, None without validation; finished: False when stopped.
+
+    trials: the runs done so far, where there were several; `best` and `warnings` are then those of the best one.
+    """
 
     out: Path
     steps: int
@@ -52,6 +67,7 @@ class Fitted:
     best: Epoch | None
     warnings: list[str]
     finished: bool
+    trials: list[Trial] = field(default_factory=list)
 
 
 def fit(
@@ -81,14 +97,16 @@ def fit(
         raise InputError(f"metric is {settings.metric!r}; {nearest(settings.metric, task.metrics)}")
     if settings.patience is not None and validation is None:
         raise InputError("patience stops by the validation score; give validation data, or leave patience out.")
-    identity = _identity(settings, bundle, train, validation, device)
-    state = _open(out, identity, resume, overwrite)
+    whole = identity(settings, bundle, train, validation, device)
+    state = _open(out, whole, resume, overwrite)
     alarms = Alarms()
     alarms.settings(settings, pretrained=True)
     limit = task.max_length or bundle.config.max_length
     for name, samples in (("training", train), ("validation", validation)):
         if samples is not None:
             alarms.data(name, samples.cut, task.long, limit)
+    alarms.say(task.notes(train.examples, () if validation is None else validation.examples))
+    train = dataclasses.replace(train, examples=())  # the texts themselves are not needed any more
 
     used = np.unique(train.ids) if validation is None else np.union1d(train.ids, validation.ids)
     training = Training(bundle.network, task, train, settings, used=used, device=device)
@@ -105,7 +123,8 @@ def fit(
         losses = state["losses"]
         log.warning("Going on from step %d of %d.", training.number, training.total)
     best = _best(epochs)
-    metrics = Metrics(out / "metrics.jsonl", after=training.number)
+    loggers = open_loggers(settings.track, out, dataclasses.asdict(settings), training.number)
+    metrics = Metrics(out / "metrics.jsonl", training.number, loggers)
     ticker = Ticker(training.total, training.number, show=not quiet)
 
     def save_state() -> None:
@@ -115,7 +134,7 @@ def fit(
             "epochs": [dataclasses.asdict(epoch) for epoch in epochs],
         }
         with staged(out) as stage:
-            torch.save({**kept, "identity": identity, "machinery": here}, stage / "state.pt")
+            torch.save({**kept, "identity": whole, "machinery": here}, stage / "state.pt")
 
     def outcome(finished: bool) -> Fitted:
         return Fitted(out, training.number, training.total, epochs, best, alarms.said, finished)
@@ -152,18 +171,18 @@ def fit(
                     break
     finally:
         ticker.close()
-        metrics.close()
+        ended = stopped or training.number == training.total
+        metrics.close(ended)
         training.finish()
-    finished = stopped or training.number == training.total
-    if not finished:
+    if not ended:
         return outcome(False)
     bundle.fresh = []
     if best is None:
         bundle.save(out / "model", None if card is None else card(outcome(True)))
     else:
-        _reload(bundle, out / "model")
+        reload(bundle, out / "model")
     curve(out / "curve.png", metrics.lines, epochs, best)
-    write_whole(out / "run.json", json.dumps({**identity, "finished": True}, indent=2) + "\n")
+    write_whole(out / "run.json", json.dumps({**whole, "finished": True}, indent=2) + "\n")
     (out / "state.pt").unlink(missing_ok=True)
     return outcome(True)
 
@@ -220,7 +239,7 @@ def _interruptible() -> Iterator[list[bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _identity(
+def identity(
     settings: Settings, bundle: Bundle, train: Samples, validation: Samples | None, device: torch.device
 ) -> dict[str, Any]:
     """What must be the same for a run to go on."""
@@ -281,6 +300,14 @@ def _open(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool) ->
         raise InputError(f"{state} is damaged, so the run cannot go on; start anew (--overwrite).") from error
 
 
+def finished(out: Path) -> bool:
+    """Whether a folder holds a run that came to its end."""
+    try:
+        return bool(json.loads((out / "run.json").read_text(encoding="utf-8"))["finished"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _machinery(device: torch.device) -> dict[str, str]:
     """What may differ between two machines or two days, and changes the last digits of a step."""
     threads = torch.get_num_threads() if device.type == "cpu" else "-"
@@ -288,7 +315,7 @@ def _machinery(device: torch.device) -> dict[str, str]:
     return {name: str(value) for name, value in found.items()}
 
 
-def _reload(bundle: Bundle, folder: Path) -> None:
+def reload(bundle: Bundle, folder: Path) -> None:
     """The kept network and what was fitted to validation beside it."""
     found = bundles.load(folder)
     assert isinstance(bundle.task, Supervised)

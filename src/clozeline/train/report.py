@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clozeline.files import staged, write_whole
+from clozeline.train.loggers import Logger
 from clozeline.train.loop import Step
 from clozeline.train.settings import Settings
 
@@ -49,7 +51,7 @@ class Metrics:
     Opened on a resumed run, it drops the lines after the step that the saved state is from; they will be written again.
     """
 
-    def __init__(self, path: Path, after: int = 0) -> None:
+    def __init__(self, path: Path, after: int = 0, loggers: Sequence[Logger] = ()) -> None:
         kept = []
         if after and path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -61,6 +63,7 @@ class Metrics:
                     break
                 kept.append(line)
         self.lines = [json.loads(line) for line in kept]
+        self.loggers = loggers
         write_whole(path, "".join(line + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
 
@@ -88,9 +91,13 @@ class Metrics:
         self.lines.append(entry)
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
+        for logger in self.loggers:
+            logger.log(entry)
 
-    def close(self) -> None:
+    def close(self, finished: bool = True) -> None:
         self._file.close()
+        for logger in self.loggers:
+            logger.close(finished)
 
 
 class Ticker:
@@ -147,9 +154,14 @@ class Alarms:
         texts = int((cut > 0).sum())
         if texts:
             self._say(
-                f"{name}: {texts} of {len(cut)} texts are longer than {limit} tokens and lose {int(cut.sum())} tokens "
-                f"(long={policy!r}). long='window' reads everything."
+                f"{name}: {texts} of {len(cut)} texts are longer than {limit} tokens and lose {int(cut.sum())} "
+                f"tokens (long={policy!r}). long='window' reads everything."
             )
+
+    def say(self, texts: Iterable[str]) -> None:
+        """What was found elsewhere, such as in the data."""
+        for text in texts:
+            self._say(text)
 
     def epochs(self, epochs: list[Epoch]) -> None:
         """After each validation."""

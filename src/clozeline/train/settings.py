@@ -24,6 +24,15 @@ class Settings:
         warmup: share of all steps in which the learning rate rises from 0.
         schedule: how the learning rate falls after the warm-up: "linear" or "cosine" to 0, or "constant".
         weight_decay: AdamW's, on matrices and tables; norms and biases have none.
+        layer_decay: factor on the learning rate for each step down from the head, such as 0.8; 1 is one rate for all.
+            The head (and a final norm) has the rate itself, the top layer of n the rate times decay, the lowest times
+            decay^n, the embeddings times decay^(n + 1): Howard and Ruder 2018. Layers that share their weights (ALBERT)
+            count as one. ELECTRA's code (Clark et al. 2020) puts one step more between the head and the top layer.
+        freeze: how many of the lower layers stay as they are, with the embeddings below them; 0 trains everything.
+            With all layers frozen only the head (and a final norm) learns. What is frozen costs no backward pass.
+        bias_correction: correct Adam's moments for their start at zero (Kingma and Ba 2015).
+            Without, as BERT was published, the first steps are up to three times as long, which makes fine-tuning on
+            little data unstable (Mosbach et al. 2021, Zhang et al. 2021).
         clip: largest norm of the gradient; 0 clips nothing.
         seed: of the order of the data, dropout and fresh weights.
         precision: of the computation, over fp32 weights: "bf16", "fp32", or "auto", bf16 where the machine is fast at it.
@@ -33,6 +42,7 @@ class Settings:
         save_every: steps between saved states, from which a stopped run goes on; each epoch's end saves one too.
         grouping: put like lengths together inside shuffled windows of 50 batches.
         metric: the validation score that chooses the best epoch, such as macro_f1; None is the task's own.
+        track: trackers that get the metrics beside metrics.jsonl: tensorboard, wandb, mlflow.
 
     Raises:
         InputError: a value that cannot be, with the setting named.
@@ -44,6 +54,9 @@ class Settings:
     warmup: float = 0.1
     schedule: Schedule = "linear"
     weight_decay: float = 0.01
+    layer_decay: float = 1.0
+    freeze: int = 0
+    bias_correction: bool = True
     clip: float = 1.0
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -52,6 +65,7 @@ class Settings:
     save_every: int = 500
     grouping: bool = True
     metric: str | None = None
+    track: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(Settings).items():
@@ -62,11 +76,15 @@ class Settings:
         for name in ("epochs", "batch_size", "max_tokens", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("learning_rate", "weight_decay", "clip", "seed"):
+        for name in ("learning_rate", "weight_decay", "freeze", "clip", "seed"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must not be negative.")
         if self.seed >= 2**32:
             raise InputError(f"seed is {self.seed}; it must be below {2**32}.")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(
+                f"layer_decay is {self.layer_decay}; it is a factor on the learning rate for each layer, above 0 and at most 1."
+            )
         if not 0 <= self.warmup < 1:
             raise InputError(f"warmup is {self.warmup}; it is the share of steps that warm up, from 0 to below 1.")
         if self.patience is not None and self.patience < 1:
