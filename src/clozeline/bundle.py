@@ -151,4 +151,6 @@ def renew_head(bundle: Bundle, seed: int) -> None:
     fresh = bundle.family.build(bundle.config, task.head, len(task.outputs), seed=seed, encoder=False).head
     assert fresh is not None
     fresh.load_state_dict(pooler, strict=False)
+    for old, new in zip(bundle.network.head.parameters(), fresh.parameters(), strict=True):
+        new.requires_grad_(old.requires_grad)
     bundle.network.head = fresh

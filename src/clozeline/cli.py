@@ -58,6 +58,8 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
+FIRST = os.environ.get("RANK", "0") == "0"
+"""Of several processes that torchrun starts one speaks."""
 TRY = {
     "text-classification": ["Your own sentence."],
     "question-answering": ["Your question?", "A passage that answers it."],
@@ -136,6 +138,9 @@ def finetune(
         print(json.dumps(plan.as_dict()) if as_json else plan)
         return 0
     run = loaded.fit(**given, **several, out=recipe.out, resume=resume, overwrite=overwrite)
+
+    if not FIRST:
+        return 0 if run.finished else 130
 
     from clozeline.files import write_whole
 
@@ -377,7 +382,7 @@ class _Say(logging.Handler):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code."""
-    log, say = logging.getLogger("clozeline"), _Say(logging.WARNING)
+    log, say = logging.getLogger("clozeline"), _Say(logging.WARNING if FIRST else logging.CRITICAL)
     log.addHandler(say)
     try:
         code = app(argv)

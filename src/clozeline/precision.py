@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal, get_args
 
 import torch
@@ -37,13 +38,14 @@ def _fast_bf16(device: torch.device) -> bool:
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The device asked for, or the first GPU, or the CPU.
+    """The device asked for, or the first GPU, or the CPU; of several processes of torchrun each takes a GPU of its own.
 
     Raises:
         InputError: the machine has no such device.
     """
     try:
         # asked of a tensor, because "cuda" and the "cuda:0" that tensors are on compare unequal
-        return torch.empty(0, device=name or ("cuda" if torch.cuda.is_available() else "cpu")).device
+        gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        return torch.empty(0, device=name or (gpu if torch.cuda.is_available() else "cpu")).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"This machine has no device {name!r}: {str(error).splitlines()[0]}") from error

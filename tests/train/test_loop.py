@@ -19,7 +19,6 @@ from clozeline import bundle
 from clozeline.data.packing import Samples, training_batches
 from clozeline.data.readers import Example
 from clozeline.errors import InputError
-from clozeline.model.layers import LayerNorm
 from clozeline.tasks.text_classification import TextClassification
 from clozeline.tokenizer import Tokenizer
 from clozeline.train import optim
@@ -163,10 +162,13 @@ def test_training_leaves_the_random_state_of_the_caller_alone(tiny: Path) -> Non
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("stop", [1, 4, 6])  # within an epoch, at its end, in the next
+@pytest.mark.parametrize(
+    "changes", [{}, {"layer_decay": 0.8, "freeze": 1, "bias_correction": False}, {"layer_decay": 0.8}], ids=str
+)
 def test_a_saved_state_in_a_new_process_takes_the_very_same_steps(
-    tiny: Path, tmp_path: Path, stop: int, precision: str
+    tiny: Path, tmp_path: Path, stop: int, precision: str, changes: dict[str, Any]
 ) -> None:
-    settings = SETTINGS.replace(precision=precision, clip=0.1, seed=3)
+    settings = SETTINGS.replace(precision=precision, clip=0.1, seed=3, **changes)
     straight = training(tiny, settings)
     steps = iter(straight)
     list(itertools.islice(steps, stop))
@@ -235,18 +237,6 @@ def test_without_warm_up_the_first_step_has_the_full_rate_and_the_last_not_zero(
     assert optim.rate(settings, 3, 4) == 0.25
 
 
-def test_matrices_and_tables_decay_and_norms_and_biases_do_not(tiny: Path) -> None:
-    network = bundle.load(tiny, TextClassification(["a", "b"])).network
-    decayed, plain = optim.parameter_groups(network, 0.01)
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.01, 0.0)
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    sets = [{names[id(part)] for part in group["params"]} for group in (decayed, plain)]  # type: ignore[attr-defined]
-    norms = {f"{name}.weight" for name, part in network.named_modules() if isinstance(part, LayerNorm)}
-    assert len(norms) == 5
-    assert sets[1] == norms | {name for name in names.values() if name.endswith("bias")}
-    assert sets[0] == set(names.values()) - sets[1]
-
-
 def test_the_gradient_is_clipped_to_its_norm(tiny: Path) -> None:
     free, gradients = first_gradients(training(tiny))
     _, clipped = first_gradients(training(tiny, SETTINGS.replace(clip=free.grad_norm / 4)))
@@ -292,6 +282,11 @@ def test_windows_of_one_text_stay_in_one_pass_however_small(tiny: Path) -> None:
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"warmup": 1.0}, "warmup is 1.0"),
+        ({"layer_decay": 0.0}, "layer_decay is 0.0; it must be above 0 and at most 1"),
+        ({"layer_decay": 1.1}, "layer_decay is 1.1"),
+        ({"layer_decay": math.nan}, "layer_decay is nan"),
+        ({"freeze": -1}, "freeze is -1; it must not be negative"),
+        ({"freeze": 1.5}, "freeze is 1.5; it must be a whole number"),
         ({"patience": 0}, "patience is 0"),
         ({"schedule": "liner"}, "did you mean 'linear'"),
         ({"batchsize": 8}, "did you mean 'batch_size'"),
@@ -314,9 +309,121 @@ def test_a_training_that_is_over_leaves_memory(tiny: Path, precision: Literal["f
     assert gone() is None
 
 
-def test_frozen_layers_are_refused_and_not_trained_in_silence(tiny: Path) -> None:
+def frozen_names(run: Training, layers: int) -> set[str]:
+    """What `freeze` leaves as it is on a BERT."""
+    below = ("encoder.embedding.", *(f"encoder.layers.{number}." for number in range(layers)))
+    return {name for name, _ in run.network.named_parameters() if layers and name.startswith(below)}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("freeze", [1, 2])
+def test_frozen_layers_stay_bit_for_bit_and_cost_no_gradient(tiny: Path, freeze: int, precision: str) -> None:
+    run = training(tiny, SETTINGS.replace(freeze=freeze, precision=precision, weight_decay=0.1))
+    before, held = weights_of(run), frozen_names(run, freeze)
+    assert held == run.frozen and len(held) == 5 + 12 * freeze
+    trained = [part for name, part in run.network.named_parameters() if name not in held]
+    assert run.table is None, "a frozen table needs no compact one"
+    for step in run:
+        assert math.isfinite(step.loss)
+        for network in (run.network, run.twin):
+            assert all(part.grad is None for name, part in network.named_parameters() if name in held)
+    assert all(part.requires_grad == (name not in held) for name, part in run.twin.named_parameters())
+    assert {id(part) for part in run.optimizer.state} == {id(part) for part in trained}
+    assert not held & run.state()["network"].keys()
+    run.finish()
+    assert all(part.requires_grad for part in run.network.parameters())
+    after = weights_of(run)
+    assert {name for name, value in after.items() if torch.equal(value, before[name])} == held
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_frozen_layers_keep_nothing_for_a_backward_pass(tiny: Path, precision: str) -> None:
+    def kept(freeze: int) -> int:
+        """Tensors that autograd saves in a step."""
+        count = 0
+
+        def pack(tensor: Tensor) -> Tensor:
+            nonlocal count
+            count += 1
+            return tensor
+
+        run = training(tiny, SETTINGS.replace(freeze=freeze, precision=precision))
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            next(iter(run))
+        return count
+
+    everything, upper, head = (kept(freeze) for freeze in (0, 1, 2))
+    layer = upper - head  # one layer's, without the gradient of what it reads
+    assert layer > 10
+    assert everything - upper >= layer
+    assert head <= 12, "the pooler, the classifier and the loss"
+
+
+def test_training_the_upper_part_takes_the_gradients_that_it_has_in_the_whole(tiny: Path) -> None:
+    whole, upper = training(tiny), training(tiny, SETTINGS.replace(freeze=1))
+    held = frozen_names(whole, 1)
+    assert next(iter(whole)).loss == next(iter(upper)).loss
+    named = dict(whole.network.named_parameters())
+    for name, part in upper.network.named_parameters():
+        if name not in held:
+            moments = [run.optimizer.state[each]["exp_avg"] for run, each in ((whole, named[name]), (upper, part))]
+            torch.testing.assert_close(moments[0], moments[1], rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "embedding.tokens",
+        "embedding.norm",
+        "layers.1.attention.qkv.weight",
+        "layers.0.",
+        "head.pooler",
+        "weight",
+        "bias",
+    ],
+)
+def test_parameters_that_the_user_froze_stay_and_the_others_learn(tiny: Path, kept: str, precision: str) -> None:
+    loaded = bundle.load(tiny, TextClassification(["negative", "positive"]))
+    assert isinstance(loaded.task, TextClassification)
+    flags = {name: kept not in name for name, _ in loaded.network.named_parameters()}
+    for name, part in loaded.network.named_parameters():
+        part.requires_grad_(flags[name])
+    samples = loaded.task.samples(loaded.tokenizer, [Example(text, None, label, "") for text, label in ROWS])
+    settings = SETTINGS.replace(precision=precision, weight_decay=0.1)
+    run = Training(loaded.network, loaded.task, samples, settings, used=np.unique(samples.ids))
+    assert (run.table is None) == (kept in "encoder.embedding.tokens.weight")
+    list(run)
+    run.finish()
+    assert {name: part.requires_grad for name, part in loaded.network.named_parameters()} == flags
+    begin = bundle.load(tiny, TextClassification(["negative", "positive"])).network
+    after = weights_of(run)
+    same = {name for name, part in begin.named_parameters() if torch.equal(after[name], part)}
+    assert same == {name for name, trained in flags.items() if not trained}
+
+
+def test_a_table_that_is_frozen_or_compact_can_be_saved_and_read_validation(tiny: Path) -> None:
+    for freeze in (0, 1):
+        run = training(tiny, SETTINGS.replace(freeze=freeze))
+        held, table = run.samples, run.network.encoder.embedding.tokens
+        next(iter(run))
+        rows = len(table.weight)
+        with run.full_table():
+            assert len(table.weight) == run.network.config.vocab_size
+        assert len(table.weight) == rows == (run.network.config.vocab_size if freeze else len(np.unique(held.ids)))
+        original = held if run.table is None else training(tiny, SETTINGS.replace(freeze=1)).samples
+        assert np.array_equal(run.renumber(original).ids, held.ids)
+
+
+def test_more_layers_than_the_model_has_cannot_be_frozen(tiny: Path) -> None:
+    with pytest.raises(InputError, match=r"freeze is 3; the model has 2 layers\."):
+        training(tiny, SETTINGS.replace(freeze=3))
+
+
+def test_a_network_with_nothing_left_to_train_is_refused(tiny: Path) -> None:
     run = training(tiny)
-    run.network.encoder.embedding.norm.weight.requires_grad_(False)
-    assert run.samples.targets is not None
-    with pytest.raises(InputError, match=r"embedding\.norm\.weight"):
-        Training(run.network, run.task, run.samples, SETTINGS)
+    run.finish()
+    for part in run.network.head.parameters():  # type: ignore[union-attr]
+        part.requires_grad_(False)
+    with pytest.raises(InputError, match="Nothing is left to train"):
+        Training(run.network, run.task, run.samples, SETTINGS.replace(freeze=2))

@@ -8,6 +8,8 @@ state and no pass over memory; they are scaled once when the table is written ba
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from clozeline.data.packing import Samples
 from clozeline.model.layers import Embedding
+from clozeline.train.distributed import ALONE, Group
 
 ROWS = 4096  # decayed at a time, in fp64: a whole table in fp64 would cost more memory than training saved
 
@@ -46,18 +49,26 @@ class CompactTable:
         assert ids.min(initial=0) >= 0, "a token id that was not named as used"
         return dataclasses.replace(samples, ids=ids)
 
-    def lay_gradient(self) -> Tensor:
-        """Make the table's gradient dense for the optimiser. Gives the rows that are not zero, (rows, D)."""
-        weight = self.table.weight
-        assert weight.grad is not None
-        sparse = weight.grad.coalesce()
-        self._rows = sparse.indices()[0]
-        self._gradient[self._rows] = sparse.values()
+    def lay_gradient(self, group: Group = ALONE) -> Tensor:
+        """Make the table's gradient, summed over the group, dense for the optimiser. Gives its rows that are not zero."""
+        weight, values = self.table.weight, None
+        if weight.grad is not None:  # a process may have had no examples
+            sparse = weight.grad.coalesce()
+            self._rows, values = sparse.indices()[0], sparse.values()
+            self._gradient[self._rows] = values
         weight.grad = self._gradient
-        return sparse.values()
+        if group.size > 1:
+            group.add([self._gradient])
+            self._rows = self._gradient.any(1).nonzero()[:, 0]
+            values = self._gradient[self._rows]
+        assert values is not None
+        return values
 
     def stepped(self, learning_rate: float, weight_decay: float) -> None:
-        """After an optimiser step: clear the gradient, and note the decay of the rows that are not there."""
+        """After an optimiser step: clear the gradient, and note the decay of the rows that are not there.
+
+        learning_rate: the table's own.
+        """
         if self._rows is not None:
             self._gradient[self._rows] = 0
         self.table.weight.grad = None
@@ -70,6 +81,16 @@ class CompactTable:
             rows.copy_(rows.double() * self.decay)
         full[self.used] = self.table.weight.detach()
         return full
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """The full table in place inside the block, for a save, and the compact one back after it."""
+        compact = self.table.weight
+        try:
+            self.table.weight = nn.Parameter(self.full_table(), requires_grad=False)
+            yield
+        finally:
+            self.table.weight = compact
 
     def restore(self) -> None:
         """Give the embedding its full table back."""

@@ -34,6 +34,8 @@ from clozeline.errors import InputError, nearest
 from clozeline.files import staged, write_whole
 from clozeline.precision import compute_dtype
 from clozeline.tasks.supervised import Check, Supervised
+from clozeline.train import distributed
+from clozeline.train.distributed import Group
 from clozeline.train.loggers import open_loggers
 from clozeline.train.loop import Training
 from clozeline.train.report import Alarms, Epoch, Metrics, Ticker, curve
@@ -97,24 +99,26 @@ def fit(
         raise InputError(f"metric is {settings.metric!r}; {nearest(settings.metric, task.metrics)}")
     if settings.patience is not None and validation is None:
         raise InputError("patience stops by the validation score; give validation data, or leave patience out.")
+    group = distributed.join(device)
     whole = identity(settings, bundle, train, validation, device)
-    state = _open(out, whole, resume, overwrite)
+    group.agree("model, data and settings", whole)
+    state = _open(out, whole, resume, overwrite, group)
     alarms = Alarms()
     alarms.settings(settings, pretrained=True)
     limit = task.max_length or bundle.config.max_length
     for name, samples in (("training", train), ("validation", validation)):
         if samples is not None:
             alarms.data(name, samples.cut, task.long, limit)
-    alarms.say(task.notes(train.examples, () if validation is None else validation.examples))
+    if group.first:
+        alarms.say(task.notes(train.examples, () if validation is None else validation.examples))
     train = dataclasses.replace(train, examples=())  # the texts themselves are not needed any more
 
     used = np.unique(train.ids) if validation is None else np.union1d(train.ids, validation.ids)
-    training = Training(bundle.network, task, train, settings, used=used, device=device)
-    assert training.table is not None
-    checks = None if validation is None else training.table.renumber(validation)
+    training = Training(bundle.network, task, train, settings, used=used, device=device, group=group)
+    checks = None if validation is None else training.renumber(validation)
     epochs: list[Epoch] = []
     losses: list[float] = []
-    here = _machinery(device)
+    here = _machinery(device, group)
     if state is not None:
         training.load_state(state["training"])
         if other := [f"{name} {value}" for name, value in state["machinery"].items() if here.get(name) != value]:
@@ -123,11 +127,14 @@ def fit(
         losses = state["losses"]
         log.warning("Going on from step %d of %d.", training.number, training.total)
     best = _best(epochs)
-    loggers = open_loggers(settings.track, out, dataclasses.asdict(settings), training.number)
-    metrics = Metrics(out / "metrics.jsonl", training.number, loggers)
-    ticker = Ticker(training.total, training.number, show=not quiet)
+    held = out / "metrics.jsonl" if group.first else None  # the first process writes for all
+    loggers = open_loggers(settings.track, out, dataclasses.asdict(settings), training.number) if group.first else []
+    metrics = Metrics(held, training.number, loggers)
+    ticker = Ticker(training.total, training.number, show=group.first and not quiet)
 
     def save_state() -> None:
+        if not group.first:
+            return
         kept = {
             "training": training.state(),
             "losses": losses,
@@ -139,8 +146,16 @@ def fit(
     def outcome(finished: bool) -> Fitted:
         return Fitted(out, training.number, training.total, epochs, best, alarms.said, finished)
 
+    def validate() -> tuple[Epoch, Supervised]:
+        assert checks is not None
+        logits = predict.logits(training.twin.eval(), task, checks, device)
+        epoch = _epoch(task.check(logits, checks), task, training, float(np.mean(losses)))
+        return epoch, task.tuned(logits, checks) if epoch.better_than(best) else task
+
     def save_model() -> None:
-        with _full_table(training):
+        if not group.first:
+            return
+        with training.full_table():
             dataclasses.replace(bundle, fresh=[]).save(out / "model", None if card is None else card(outcome(True)))
 
     def stale() -> bool:
@@ -155,19 +170,20 @@ def fit(
                 losses.append(step.loss)
                 if step.ends_epoch:
                     if checks is not None:
-                        logits = predict.logits(training.twin.eval(), task, checks, device)
-                        epoch = _epoch(task.check(logits, checks), task, training, float(np.mean(losses)))
+                        found = validate() if group.first else None
+                        epoch, tuned = group.told(found)
                         epochs.append(epoch)
                         metrics.epoch(epoch)
                         alarms.epochs(epochs)
                         if epoch.better_than(best):
-                            best, bundle.task = epoch, task.tuned(logits, checks)
+                            best, bundle.task = epoch, tuned
                             save_model()
                     losses = []
                 stopped = stale()
-                if step.ends_epoch or step.number % settings.save_every == 0 or interrupted:
+                (asked,) = group.total(len(interrupted), device=device)
+                if step.ends_epoch or step.number % settings.save_every == 0 or asked:
                     save_state()
-                if interrupted or stopped:
+                if asked or stopped:
                     break
     finally:
         ticker.close()
@@ -177,13 +193,15 @@ def fit(
     if not ended:
         return outcome(False)
     bundle.fresh = []
-    if best is None:
+    if best is None and group.first:
         bundle.save(out / "model", None if card is None else card(outcome(True)))
-    else:
+    group.told(None)  # the model is there
+    if best is not None:
         reload(bundle, out / "model")
-    curve(out / "curve.png", metrics.lines, epochs, best)
-    write_whole(out / "run.json", json.dumps({**whole, "finished": True}, indent=2) + "\n")
-    (out / "state.pt").unlink(missing_ok=True)
+    if group.first:
+        curve(out / "curve.png", metrics.lines, epochs, best)
+        write_whole(out / "run.json", json.dumps({**whole, "finished": True}, indent=2) + "\n")
+        (out / "state.pt").unlink(missing_ok=True)
     return outcome(True)
 
 
@@ -204,18 +222,6 @@ def _epoch(found: Check, task: Supervised, training: Training, train_loss: float
         scores=dict(found.scores),
         predicted=dict(found.predicted),
     )
-
-
-@contextlib.contextmanager
-def _full_table(training: Training) -> Iterator[None]:
-    """The whole token table in place for a save, and the compact one back after it."""
-    assert training.table is not None
-    table, compact = training.table.table, training.table.table.weight
-    try:
-        table.weight = torch.nn.Parameter(training.table.full_table(), requires_grad=False)
-        yield
-    finally:
-        table.weight = compact
 
 
 @contextlib.contextmanager
@@ -252,6 +258,7 @@ def identity(
     assert isinstance(bundle.task, Supervised)
     for parameter in bundle.network.parameters():
         weights.update(str(parameter.detach().double().sum().item()).encode())
+        weights.update(b"" if parameter.requires_grad else b"frozen")
     return {
         "settings": dataclasses.asdict(settings),
         "precision": str(compute_dtype(settings.precision, device)).removeprefix("torch."),
@@ -261,8 +268,20 @@ def identity(
     }
 
 
-def _open(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool) -> dict[str, Any] | None:
-    """Make `out` ready for this run; the saved state to go on from, or None to begin."""
+def _open(out: Path, whole: dict[str, Any], resume: bool, overwrite: bool, group: Group) -> dict[str, Any] | None:
+    """Make `out` ready for this run; the saved state to go on from, or None to begin. Every process reads the state."""
+    if group.first:
+        _prepare(out, whole, resume, overwrite)
+    group.told(None)
+    state = out / "state.pt"
+    try:
+        return torch.load(state, map_location="cpu", weights_only=True) if resume and state.exists() else None
+    except Exception as error:  # torch raises pickle, zip and runtime errors for a damaged file
+        raise InputError(f"{state} is damaged, so the run cannot go on; start anew (--overwrite).") from error
+
+
+def _prepare(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool) -> None:
+    """Make `out` ready for this run, or refuse it."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; choose a folder for the run.")
     if resume and overwrite:
@@ -294,10 +313,6 @@ def _open(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool) ->
                 f"{out} cannot be resumed: {changed} changed since. Load and give what the run began with, or start anew."
             )
     write_whole(run, json.dumps({**identity, "finished": False}, indent=2) + "\n")
-    try:
-        return torch.load(state, map_location="cpu", weights_only=True) if resume and state.exists() else None
-    except Exception as error:  # torch raises pickle, zip and runtime errors for a damaged file
-        raise InputError(f"{state} is damaged, so the run cannot go on; start anew (--overwrite).") from error
 
 
 def finished(out: Path) -> bool:
@@ -308,10 +323,10 @@ def finished(out: Path) -> bool:
         return False
 
 
-def _machinery(device: torch.device) -> dict[str, str]:
+def _machinery(device: torch.device, group: Group) -> dict[str, str]:
     """What may differ between two machines or two days, and changes the last digits of a step."""
     threads = torch.get_num_threads() if device.type == "cpu" else "-"
-    found = {"torch": torch.__version__, "device": device, "threads": threads}
+    found = {"torch": torch.__version__, "device": device.type, "threads": threads, "processes": group.size}
     return {name: str(value) for name, value in found.items()}
 
 
@@ -320,4 +335,6 @@ def reload(bundle: Bundle, folder: Path) -> None:
     found = bundles.load(folder)
     assert isinstance(bundle.task, Supervised)
     tuned = {name: getattr(found.task, name) for name in bundle.task.fitted_later}
+    for old, new in zip(bundle.network.parameters(), found.network.parameters(), strict=True):
+        new.requires_grad_(old.requires_grad)
     bundle.network, bundle.task = found.network, dataclasses.replace(bundle.task, **tuned)  # type: ignore[type-var]

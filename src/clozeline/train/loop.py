@@ -9,6 +9,7 @@ stopped and resumed takes the very same steps.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clozeline.data.packing import Samples, by_tokens, training_batches
 from clozeline.errors import InputError
@@ -27,6 +28,7 @@ from clozeline.precision import compute_dtype
 from clozeline.tasks.supervised import Supervised
 from clozeline.train import optim
 from clozeline.train.compact import CompactTable
+from clozeline.train.distributed import ALONE, Group
 from clozeline.train.settings import Settings
 
 
@@ -46,7 +48,8 @@ class Diverged(InputError):
 class Step:
     """One optimiser step. number: from 1; epoch: passes over the data so far; loss: mean over the batch, before the step.
 
-    grad_norm: before clipping; tokens, examples: in the batch; seconds: that the step took.
+    learning_rate: the head's, of which layers may have a share; grad_norm: before clipping; tokens, examples: in the batch;
+    seconds: that the step took.
     """
 
     number: int
@@ -69,7 +72,7 @@ class Collect:
     adding = False
     """Whether the batch has given gradients before, which these are added to."""
 
-    def __call__(self, master: torch.nn.Parameter, copy: Tensor) -> None:
+    def __call__(self, master: nn.Parameter, copy: Tensor) -> None:
         assert copy.grad is not None and master.grad is not None
         if self.adding:
             master.grad.add_(copy.grad)
@@ -83,8 +86,13 @@ class Training:
 
     Args:
         network: fp32, in the shape that `task` needs. Its weights are the masters: each step computes on `twin`, whose
-            matrices are in the computing precision, and adds the gradients up in fp32.
+            matrices are in the computing precision, and adds the gradients up in fp32. Parameters whose `requires_grad`
+            is False are not trained, nor are those that `settings.freeze` names, whose `requires_grad` is left alone.
+        group: the processes that train together; each takes its share of a batch.
         used: token ids that the table must keep a row for while training, or None to train the whole table.
+
+    Raises:
+        InputError: `settings.freeze` does not fit the network, or leaves nothing to train.
     """
 
     def __init__(
@@ -96,26 +104,29 @@ class Training:
         *,
         used: np.ndarray | None = None,
         device: torch.device | None = None,
+        group: Group = ALONE,
     ) -> None:
         assert samples.targets is not None and len(samples) > 0, "training needs labelled examples"
-        if still := [name for name, part in network.named_parameters() if not part.requires_grad]:
-            raise InputError(
-                f"{len(still)} parameters are frozen (requires_grad is False), {still[0]} for one. Training only some "
-                "layers is not supported; set requires_grad to True."
-            )
+        self.frozen = optim.frozen(network, settings.freeze)
         self.device = device or torch.device("cpu")
-        self.network, self.task, self.settings = network.to(self.device), task, settings
-        self.table = None if used is None else CompactTable(network.encoder.embedding.tokens, used)
+        self.network, self.task, self.settings, self.group = network.to(self.device), task, settings, group
+        self.table: CompactTable | None = None
+        if used is not None and "encoder.embedding.tokens.weight" not in self.frozen:
+            self.table = CompactTable(network.encoder.embedding.tokens, used)
         samples = samples.apart() if task.windows_apart else samples
-        self.samples = samples if self.table is None else self.table.renumber(samples)
+        self.samples = self.renumber(samples)
         self.twin = network.twin(compute_dtype(settings.precision, self.device), self.device)
-        couples = zip(network.parameters(), self.twin.parameters(), strict=True)
-        self.couples = [(master, copy) for master, copy in couples if master is not copy]
+        _hold(self.twin, self.frozen)
+        couples = zip(network.named_parameters(), self.twin.parameters(), strict=True)
+        self.couples = [
+            (master, copy) for (name, master), copy in couples if master is not copy and name not in self.frozen
+        ]
         self.collect = Collect()
         for master, copy in self.couples:
             master.grad = torch.zeros_like(master)
             copy.register_post_accumulate_grad_hook(functools.partial(self.collect, master))
         self.optimizer = optim.adamw(network, settings)
+        self.table_share = settings.layer_decay ** max(optim.steps_down(network).values())
         weights = task.weights(samples)
         self.weights = None if weights is None else weights.to(self.device)
         self.number = 0
@@ -135,26 +146,27 @@ class Training:
     def _step(self, chosen: np.ndarray) -> Step:
         began = time.perf_counter()
         assert self.samples.targets is not None
-        lengths = self.samples.lengths[chosen]
+        mine = self.group.share(chosen)
         loss = count = 0.0
         self.twin.train()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self.settings.seed * 2**32 + self.number)
-            for number, part in enumerate(by_tokens(lengths, self.settings.max_tokens)):
-                batch = self.samples.take(chosen[part]).to(self.device)
+            torch.manual_seed(self.group.seed(self.settings.seed, self.number))
+            for number, part in enumerate(by_tokens(self.samples.lengths[mine], self.settings.max_tokens)):
+                batch = self.samples.take(mine[part]).to(self.device)
                 total, weight = self.task.loss(self.task.logits(self.twin, batch.packed), batch, self.weights)
                 self.collect.adding = number > 0
                 total.backward()
                 loss, count = loss + total.item(), count + weight.item()
+        loss, count = self.group.total(loss, count, device=self.device)
         learning_rate, norm = self._update(loss, count, chosen)
         self.number += 1
         return Step(
             number=self.number,
             epoch=self.number / self.per_epoch,
-            loss=loss / count,
+            loss=loss / (count or 1.0),
             learning_rate=learning_rate,
             grad_norm=norm,
-            tokens=int(lengths.sum()),
+            tokens=int(self.samples.lengths[chosen].sum()),
             examples=len(chosen),
             seconds=time.perf_counter() - began,
             ends_epoch=self.number % self.per_epoch == 0,
@@ -166,7 +178,9 @@ class Training:
         rows = []
         if self.table is not None:
             dense = [part for part in dense if part is not self.table.table.weight]
-            rows = [self.table.lay_gradient()]
+            rows = [self.table.lay_gradient(self.group)]
+        self._sum_gradients(dense, len(self.group.share(chosen)) > 0)
+        count = count or 1.0  # nothing in the batch to learn from: a step of nothing
         norm = optim.norm([*rows, *(part.grad for part in dense if part.grad is not None)]).item() / count
         if not math.isfinite(loss):
             raise Diverged(self.number + 1, "the loss is not a number", chosen)
@@ -175,14 +189,28 @@ class Training:
         clip = self.settings.clip
         divisor = count * (max(1.0, norm / clip) if clip else 1.0)
         learning_rate = optim.rate(self.settings, self.number, self.total)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        correct = self.settings.bias_correction
+        optim.set_rates(self.optimizer, learning_rate, self.number + 1, bias_correction=correct)
         self.optimizer.grad_scale = torch.tensor(divisor, device=self.device)  # type: ignore[attr-defined]
         self.optimizer.step()
         self._publish()
         if self.table is not None:
-            self.table.stepped(learning_rate, self.settings.weight_decay)
+            self.table.stepped(learning_rate * self.table_share, self.settings.weight_decay)
         return learning_rate, norm
+
+    def _sum_gradients(self, parts: list[nn.Parameter], any_mine: bool) -> None:
+        """Make every gradient the sum over all processes; one that had no examples of the batch adds nothing."""
+        if self.group.size == 1:
+            return
+        having = torch.tensor([float(part.grad is not None) for part in parts], device=self.device)
+        self.group.add([having])  # what no loss reads has no gradient in any of them, and must have none
+        used = [part for part, count in zip(parts, having.tolist(), strict=True) if count]
+        for part in used:
+            if part.grad is None:
+                part.grad = torch.zeros_like(part)
+            elif not any_mine:  # a buffer, with what the step before left in it
+                part.grad.zero_()
+        self.group.add([part.grad for part in used if part.grad is not None])
 
     @torch.no_grad()
     def _publish(self) -> None:
@@ -195,11 +223,15 @@ class Training:
                 parameter.grad = None
 
     def state(self) -> dict[str, Any]:
-        """Everything the next step needs, for `load_state` in another process with the same data and settings."""
+        """Everything the next step needs, for `load_state` in another process with the same model, data and settings.
+
+        What is frozen is not in it.
+        """
+        weights = self.network.state_dict()
         return {
             "number": self.number,
             "decay": 1.0 if self.table is None else self.table.decay,
-            "network": self.network.state_dict(),
+            "network": {name: value for name, value in weights.items() if name not in self.frozen},
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -207,9 +239,18 @@ class Training:
         self.number = state["number"]
         if self.table is not None:
             self.table.decay = state["decay"]
-        self.network.load_state_dict(state["network"])
+        missing, unexpected = self.network.load_state_dict(state["network"], strict=False)
+        assert set(missing) == self.frozen and not unexpected, "a state of another training"
         self._publish()
         self.optimizer.load_state_dict(state["optimizer"])
+
+    def renumber(self, samples: Samples) -> Samples:
+        """The samples as the network reads them until `finish`: with ids that count rows of the table it has meanwhile."""
+        return samples if self.table is None else self.table.renumber(samples)
+
+    def full_table(self) -> contextlib.AbstractContextManager[None]:
+        """A block in which the network has its full table, for a save."""
+        return contextlib.nullcontext() if self.table is None else self.table.whole()
 
     def finish(self) -> None:
         """Give the network its full table back, and let go of the gradients."""
@@ -217,3 +258,13 @@ class Training:
             self.table.restore()
             self.table = None
         self.network.zero_grad()
+
+
+def _hold(twin: Network, names: set[str]) -> None:
+    """Freeze parameters of the twin, so that autograd records nothing where nothing is trained.
+
+    They become parameters of its own over the same memory, so that the masters stay as they are.
+    """
+    for name in names:
+        module, last = twin.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
+        setattr(module, last, nn.Parameter(getattr(module, last).detach(), requires_grad=False))

@@ -60,7 +60,7 @@ class Split:
 class Plan:
     """What `fit` would do. Memory in bytes, rates in tokens a second.
 
-    trained: parameters with a gradient; rows of the token table that the data does not use need none.
+    trained: parameters with a gradient; what is frozen has none, nor have rows of the token table that no text uses.
     kernel_note: why attention does not take a faster kernel; None where it takes the fastest.
     activations: what a real step kept for its backward pass, scaled to the largest forward pass of the run.
     measured_steps: real steps behind `rate` and `seconds`; validation is reckoned at a third of training, for each token.
@@ -121,7 +121,10 @@ def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: S
     mean = float(units.lengths.mean())
     few = settings.replace(batch_size=min(settings.batch_size, max(1, int(TOKENS / mean))))
     training = Training(copy.deepcopy(bundle.network), task, train, few, used=used, device=device)
-    trained = sum(part.numel() for part in training.network.parameters())
+    masters = dict(training.network.named_parameters())
+    trained = sum(part.numel() for name, part in masters.items() if name not in training.frozen)
+    couples = zip(masters.values(), training.twin.parameters(), strict=True)
+    copies = sum(copy.nbytes for master, copy in couples if copy.data_ptr() != master.data_ptr())
 
     began = time.perf_counter()
     steps = iter(training)
@@ -151,7 +154,7 @@ def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: S
         validation=checks,
         steps=per_epoch * settings.epochs,
         steps_per_epoch=per_epoch,
-        weights=4 * parameters + sum(copy.nbytes for _, copy in training.couples),
+        weights=4 * parameters + copies,
         gradients=4 * trained,
         optimizer=8 * trained,  # AdamW's two moments
         activations=int(sum(kept) / first.tokens * min(heaviest, max(settings.max_tokens, int(units.lengths.max())))),

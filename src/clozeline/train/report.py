@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from rich.console import Console
@@ -51,9 +51,10 @@ class Metrics:
     Opened on a resumed run, it drops the lines after the step that the saved state is from; they will be written again.
     """
 
-    def __init__(self, path: Path, after: int = 0, loggers: Sequence[Logger] = ()) -> None:
+    def __init__(self, path: Path | None, after: int = 0, loggers: Sequence[Logger] = ()) -> None:
+        """path: None keeps the lines without writing them; after: the step that a saved state is from."""
         kept = []
-        if after and path.exists():
+        if path is not None and after and path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
                 try:
                     entry = json.loads(line)
@@ -64,8 +65,10 @@ class Metrics:
                 kept.append(line)
         self.lines = [json.loads(line) for line in kept]
         self.loggers = loggers
-        write_whole(path, "".join(line + "\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8")
+        self._file: TextIO | None = None
+        if path is not None:
+            write_whole(path, "".join(line + "\n" for line in kept))
+            self._file = path.open("a", encoding="utf-8")
 
     def step(self, step: Step) -> None:
         self._write(
@@ -89,13 +92,15 @@ class Metrics:
 
     def _write(self, **entry: Any) -> None:
         self.lines.append(entry)
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
+        if self._file is not None:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
         for logger in self.loggers:
             logger.log(entry)
 
     def close(self, finished: bool = True) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         for logger in self.loggers:
             logger.close(finished)
 

@@ -31,8 +31,8 @@ class Settings:
         freeze: how many of the lower layers stay as they are, with the embeddings below them; 0 trains everything.
             With all layers frozen only the head (and a final norm) learns. What is frozen costs no backward pass.
         bias_correction: correct Adam's moments for their start at zero (Kingma and Ba 2015).
-            Without, as BERT was published, the first steps are up to three times as long, which makes fine-tuning on
-            little data unstable (Mosbach et al. 2021, Zhang et al. 2021).
+            Without, as BERT was published, early steps are up to 6.6 times as long, which makes fine-tuning on little
+            data unstable (Mosbach et al. 2021, Zhang et al. 2021).
         clip: largest norm of the gradient; 0 clips nothing.
         seed: of the order of the data, dropout and fresh weights.
         precision: of the computation, over fp32 weights: "bf16", "fp32", or "auto", bf16 where the machine is fast at it.
@@ -82,9 +82,7 @@ class Settings:
         if self.seed >= 2**32:
             raise InputError(f"seed is {self.seed}; it must be below {2**32}.")
         if not 0 < self.layer_decay <= 1:
-            raise InputError(
-                f"layer_decay is {self.layer_decay}; it is a factor on the learning rate for each layer, above 0 and at most 1."
-            )
+            raise InputError(f"layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
         if not 0 <= self.warmup < 1:
             raise InputError(f"warmup is {self.warmup}; it is the share of steps that warm up, from 0 to below 1.")
         if self.patience is not None and self.patience < 1:

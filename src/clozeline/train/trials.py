@@ -25,6 +25,7 @@ from clozeline.bundle import Bundle
 from clozeline.data.packing import Samples
 from clozeline.errors import InputError
 from clozeline.files import write_whole
+from clozeline.train import distributed
 from clozeline.train.fit import Fitted, Trial, finished, fit, identity, reload
 from clozeline.train.report import Epoch
 from clozeline.train.settings import Settings
@@ -71,6 +72,8 @@ def fit_trials(
         return fit(
             bundle, train, validation, out, planned[0], resume=resume, overwrite=overwrite, card=described, **given
         )
+    if distributed.join(device).size > 1:
+        raise InputError("Several seeds or learning rates are one process's work; train each in a folder of its own.")
     if validation is None:
         raise InputError("Several seeds or learning rates are compared by validation; give validation data.")
     whole = json.loads(json.dumps(identity(settings, bundle, train, validation, device)))

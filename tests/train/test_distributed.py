@@ -1,0 +1,158 @@
+"""Two processes on one machine train as one does on the same batches, and go on after a kill, also with another number."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import clozeline as cl
+from clozeline.train.distributed import Group
+from helpers import reviews, write_csv
+
+FLAGS = ("--epochs", "3", "--batch-size", "7", "--learning-rate", "2e-3", "--precision", "fp32", "--save-every", "2")
+
+
+@pytest.fixture(scope="module")
+def plain(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model without dropout, whose masks no two processes could share."""
+    folder = tmp_path_factory.mktemp("plain")
+    for file in tiny.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("data")
+    train = write_csv(folder / "train.csv", reviews(50))  # the last batch of an epoch has one example, the others seven
+    return [str(train), "--validation", str(write_csv(folder / "dev.csv", reviews(20, seed=1)))]
+
+
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def command(processes: int, *arguments: object) -> list[str]:
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(port())]
+    return [*start, "-m", "clozeline", "finetune", *map(str, arguments), *FLAGS]
+
+
+def environment() -> dict[str, str]:
+    root = Path(cl.__file__).parents[1]
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
+    }
+
+
+def run(processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(processes, *arguments), env=environment(), capture_output=True, text=True, timeout=240
+    )
+
+
+def kill(out: Path) -> None:
+    """Kill -9 whatever has this folder on its command line: torchrun puts its children into sessions of their own."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(out).encode() in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in found]
+
+
+@pytest.fixture(scope="module")
+def pair(plain: Path, data: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of two processes."""
+    out = tmp_path_factory.mktemp("two") / "run"
+    done = run(2, plain, *data, "--out", out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("The model is in") == 1  # one of them speaks
+    return out
+
+
+def test_two_processes_take_the_steps_of_one(plain: Path, data: list[str], pair: Path, tmp_path: Path) -> None:
+    done = run(1, plain, *data, "--out", tmp_path / "one")
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = lines(tmp_path / "one"), lines(pair)
+    assert len(one) == len(two) == 3 * (8 + 1)
+    for alone, together in zip(one, two, strict=True):
+        assert alone.keys() == together.keys()
+        for key, value in alone.items():
+            assert together[key] == pytest.approx(value, rel=2e-4, abs=1e-6), (
+                key
+            )  # fp32 sums in another order, 24 steps
+    first, second = cl.load(tmp_path / "one" / "model"), cl.load(pair / "model")
+    for a, b in zip(first.network.parameters(), second.network.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes to kill in /proc")
+@pytest.mark.parametrize("later", [2, 1])
+def test_a_killed_run_goes_on_with_as_many_processes_or_fewer(
+    plain: Path, data: list[str], pair: Path, tmp_path: Path, later: int
+) -> None:
+    out = tmp_path / "run"
+    silent: dict[str, Any] = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = subprocess.Popen(command(2, plain, *data, "--out", out), env=environment(), **silent)
+    try:
+        deadline = time.monotonic() + 200
+        while not (out / "state.pt").exists() and started.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+    finally:
+        kill(out)
+        started.wait()
+    assert (out / "state.pt").exists(), "killed before the first state, or after the end"
+    done = run(later, plain, *data, "--out", out, "--resume")
+    assert done.returncode == 0, done.stderr[-3000:]
+    if later == 2:
+        assert lines(out) == lines(pair)  # bit for bit
+        return
+    for alone, together in zip(lines(out), lines(pair), strict=True):
+        assert alone["step"] == together["step"]
+        for key in alone.keys() & {"loss", "validation_loss"}:
+            assert alone[key] == pytest.approx(together[key], rel=2e-4)
+
+
+def test_several_seeds_are_refused_in_several_processes(plain: Path, data: list[str], tmp_path: Path) -> None:
+    done = run(2, plain, *data, "--out", tmp_path / "run", "--seeds", "2")
+    assert done.returncode != 0
+    assert "one process's work" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_shares_of_a_batch_are_disjoint_and_whole() -> None:
+    chosen = np.arange(7)
+    parts = [Group(rank, 3).share(chosen).tolist() for rank in range(3)]
+    assert sorted(itertools.chain(*parts)) == chosen.tolist()
+    assert Group().share(chosen).tolist() == chosen.tolist()
+
+
+def test_each_process_drops_other_units() -> None:
+    seeds = {Group(rank, 4).seed(0, step) for rank in range(4) for step in range(100)}
+    assert len(seeds) == 400
+    assert Group(0, 4).seed(3, 5) == Group().seed(3, 5)
