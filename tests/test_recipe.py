@@ -61,6 +61,14 @@ def test_the_example_runs_on_the_packaged_reviews() -> None:
 
 
 @pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "recipes").glob("*.toml")), ids=lambda path: path.stem
+)
+def test_every_recipe_is_one(path: Path) -> None:
+    found = recipe.resolve(str(path), ["train=mine.csv", "task=token-classification"], {})
+    assert (found.train, found.task, found.settings.weight_decay <= 0.1) == ("mine.csv", "token-classification", True)
+
+
+@pytest.mark.parametrize(
     ("argument", "value"),
     [
         ("label=0", ("0",)),  # the column called 0: what reads as a number is a text where the key wants one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Mapping
 
 from clozeline.bundle import Bundle
 from clozeline.tasks.supervised import Supervised
@@ -24,13 +24,17 @@ def model_card(
     bundle: Bundle,
     run: Fitted | None = None,
     settings: Settings | None = None,
-    train: str | None = None,
-    validation: str | Path | None = None,
+    data: Mapping[str, str] | None = None,
 ) -> str:
-    """A model card in the hub's format: metadata between dashes, then what the model is and how it was made."""
+    """A model card in the hub's format: metadata between dashes, then what the model is and how it was made.
+
+    data: what it learned from and was validated on, each in words.
+    """
     pipeline = PIPELINES.get(bundle.network.kind or "base")
     lines = [
         "---",
+        "# license: apache-2.0   (to be filled in by whoever publishes this model)",
+        "# language: en   (of the texts)",
         "library_name: transformers",
         *([f"pipeline_tag: {pipeline}"] if pipeline else []),
         "tags:",
@@ -46,16 +50,23 @@ def model_card(
             "",
             "## Training",
             "",
-            f"Started from `{bundle.name}`; data `{train}`, validation `{validation}`.",
+            f"Started from `{bundle.name}`.",
+            "",
+            *(f"- {name}: {words}" for name, words in (data or {}).items()),
+            "",
+            "Settings:",
             "",
         ]
         lines += [f"- {name}: {value}" for name, value in dataclasses.asdict(settings).items()]
+        if run.epochs:
+            lines += ["", "Validation:", ""]
         for epoch in run.epochs:
             mark = " (kept)" if epoch == run.best else ""
-            lines.append(
-                f"- epoch {epoch.epoch}: validation {epoch.metric} {epoch.score:.4f}, loss {epoch.loss:.4f}{mark}"
-            )
+            scores = ", ".join(f"{name} {score:.4f}" for name, score in epoch.scores.items())
+            lines.append(f"- epoch {epoch.epoch}: {scores}, loss {epoch.loss:.4f}{mark}")
         if run.warnings:
             lines += ["", "Warnings of the run:", "", *(f"- {warning}" for warning in run.warnings)]
-    lines += ["", "## Licence and use", "", "Licence: (to be filled in by whoever publishes this model.)", ""]
+    lines += ["", "## Licence and use", ""]
+    lines += ["Licence of the model: (to be filled in.)", "Licence of the training data: (to be filled in.)"]
+    lines += ["What it is for, and what not: (to be filled in.)", ""]
     return "\n".join(lines)

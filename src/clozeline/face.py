@@ -31,7 +31,7 @@ from clozeline.tasks.masked_lm import Filled, MaskedLM
 from clozeline.tasks.supervised import Supervised
 from clozeline.tokenizer import LongText, Tokenizer
 from clozeline.train.fit import Fitted
-from clozeline.train.plan import Plan, plan
+from clozeline.train.plan import Plan, Split, plan
 from clozeline.train.settings import Settings
 from clozeline.train.trials import fit_trials
 
@@ -149,8 +149,13 @@ class Model:
         samples, checks = self._labelled(train, validation, where)
         self._served = None
 
+        task = self._supervised("fit")
+        data = {f"training data `{train}`": str(Split.of(samples, task))}
+        if checks is not None:
+            data[f"validation data `{validation}`"] = str(Split.of(checks, task))
+
         def card(bundle: bundles.Bundle, run: Fitted, settings: Settings) -> str:
-            return model_card(bundle, run, settings, str(train), validation)
+            return model_card(bundle, run, settings, data)
 
         self.fitted = fit_trials(
             self._bundle,
