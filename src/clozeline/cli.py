@@ -15,39 +15,36 @@ import sys
 from collections.abc import Sequence
 from itertools import tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 import clozeline
 from clozeline import recipe as recipes
 from clozeline.errors import InputError
-from clozeline.recipe import KEYS, Recipe
+from clozeline.flags import (
+    Choices,
+    ColumnNames,
+    Device,
+    Encoding,
+    File,
+    Flags,
+    Format,
+    Json,
+    Long,
+    ModelName,
+    Names,
+    Out,
+    OwnLong,
+    Pair,
+    Precision,
+    Stdin,
+    Switch,
+    Text,
+)
 
 WINDOW = 4096
-ModelName = Annotated[str, Parameter(help="A model folder, or a hub name such as bert-base-uncased.")]
-Json = Annotated[bool, Parameter(name="--json", negative=(), show_default=False, help="Print JSON.")]
-Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
-Precision = Annotated[
-    Literal["auto", "fp32", "bf16"], Parameter(help="Of the computation; auto: bf16 where it is fast.")
-]
-Device = Annotated[str | None, Parameter(help="Such as cpu or cuda:1; without, the first GPU or the CPU.")]
-Long = Annotated[recipes.Long, Parameter(help=KEYS["long"].help)]
-OwnLong = Annotated[
-    recipes.Long | None, Parameter(help="What happens to a text longer than the model; without, as it was trained.")
-]
-File = Annotated[str | None, Parameter(allow_leading_hyphen=True, help="Read the texts from this file.")]
-Stdin = Annotated[bool, Parameter(name="-", negative=(), show_default=False, help="Read them from standard input.")]
-Text = Annotated[str | None, Parameter(help=KEYS["text"].help)]
-Pair = Annotated[str | None, Parameter(help=KEYS["pair"].help)]
-Names = Annotated[str | None, Parameter(help=KEYS["label"].help)]
-Choices = Annotated[str | None, Parameter(help=KEYS["choices"].help)]
-ColumnNames = Annotated[str | None, Parameter(help=KEYS["columns"].help)]
-Format = Annotated[str | None, Parameter(help="csv, tsv, jsonl, txt or parquet, where the name does not say.")]
-Encoding = Annotated[str, Parameter(help="Of the file.")]
-Out = Annotated[Path | None, Parameter(help="Write the results to this file instead of standard output.")]
-
 app = App(
     name="clozeline",
     help="Encoder models (BERT and its family), from raw text to a model in use.",
@@ -66,28 +63,6 @@ TRY = {
     "multiple-choice": ["Your question?", "One choice", "Another choice"],
 }
 """What to type after `predict MODEL`."""
-DATA, TRAINING = Group.create_ordered("What to train on"), Group.create_ordered("How to train")
-
-
-def _flags() -> type:
-    """A class with an optional flag for each key of a recipe; MODEL and TRAIN have places of their own."""
-    fields = []
-    for name in [name for name in KEYS if name not in ("model", "train")]:
-        key = KEYS[name]
-        listed = ("labels", "class_weights", "label", "choices", "columns", "learning_rates", "track")
-        kind = str if name in listed else key.wanted  # as key=value gives them, such as a,b,c
-        shown: Any = (lambda _, default=key.default: default) if key.default not in (None, ()) else False
-        note = Parameter(help=key.help, show_default=shown, group=TRAINING if key.setting else DATA)
-        fields.append((name, Annotated[kind | None, note], None))
-    made = dataclasses.make_dataclass("Flags", fields, kw_only=True)
-    made.__module__ = __name__  # cyclopts reads the fields of user classes only
-    return made
-
-
-if TYPE_CHECKING:
-    Flags = Recipe
-else:
-    Flags = _flags()
 
 
 @app.command
@@ -232,6 +207,7 @@ def evaluate(
     long: OwnLong = None,
     precision: Precision = "fp32",
     device: Device = None,
+    figure: Path | None = None,
     as_json: Json = False,
 ) -> None:
     """Measure a model on labelled data, by the metrics of its task with 95 % intervals.
@@ -242,6 +218,7 @@ def evaluate(
         data: A CSV, TSV, JSONL or Parquet file, or a hub data set (owner/name:split).
         task: What predictions made elsewhere are of; question-answering: SQuAD JSON; token-classification: CoNLL columns.
         predictions: A JSON object of question id to answer, or CoNLL columns with predicted tags.
+        figure: Of a classifier: draw the confusion matrix and the reliability of its scores into this PNG file.
     """
     if predictions is not None or task is not None:
         if predictions is None or task is None or data is not None:
@@ -253,6 +230,10 @@ def evaluate(
         loaded = clozeline.load(model, precision=precision, device=device, long=long)
         where = recipes.columns(text=text, pair=pair, label=label, choices=choices, columns=columns, encoding=encoding)
         report = loaded.evaluate(data, **where)
+    if figure is not None and not hasattr(report, "figure"):
+        raise InputError("There is a figure of a text classifier with one label a text only.")
+    if figure is not None:
+        report.figure(figure)
     print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else report)
 
 

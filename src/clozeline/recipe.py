@@ -268,6 +268,8 @@ def _described(kind: Any) -> str:
     """A type in words."""
     names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
     names |= {tuple: "a list of names", list: "a list", dict: "a table of numbers"}
+    if get_origin(kind) is tuple and float in get_args(kind):
+        return "a list of numbers"
     if get_origin(kind) is Literal:
         return " or ".join(repr(choice) for choice in get_args(kind))
     if get_origin(kind) in (Union, UnionType):

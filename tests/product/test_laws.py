@@ -30,6 +30,7 @@ ORDER = (
     "face recipe",
     "paired quickstart tokenizer_check",
     "doctor",
+    "flags",
     "cli",
     "__main__",
 )

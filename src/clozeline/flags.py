@@ -1,0 +1,56 @@
+"""The flags of the commands: their types, their help, and one for each key of a recipe. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from clozeline import recipe as recipes
+from clozeline.recipe import KEYS, Recipe
+
+ModelName = Annotated[str, Parameter(help="A model folder, or a hub name such as bert-base-uncased.")]
+Json = Annotated[bool, Parameter(name="--json", negative=(), show_default=False, help="Print JSON.")]
+Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16"], Parameter(help="Of the computation; auto: bf16 where it is fast.")
+]
+Device = Annotated[str | None, Parameter(help="Such as cpu or cuda:1; without, the first GPU or the CPU.")]
+Long = Annotated[recipes.Long, Parameter(help=KEYS["long"].help)]
+OwnLong = Annotated[
+    recipes.Long | None, Parameter(help="What happens to a text longer than the model; without, as it was trained.")
+]
+File = Annotated[str | None, Parameter(allow_leading_hyphen=True, help="Read the texts from this file.")]
+Stdin = Annotated[bool, Parameter(name="-", negative=(), show_default=False, help="Read them from standard input.")]
+Text = Annotated[str | None, Parameter(help=KEYS["text"].help)]
+Pair = Annotated[str | None, Parameter(help=KEYS["pair"].help)]
+Names = Annotated[str | None, Parameter(help=KEYS["label"].help)]
+Choices = Annotated[str | None, Parameter(help=KEYS["choices"].help)]
+ColumnNames = Annotated[str | None, Parameter(help=KEYS["columns"].help)]
+Format = Annotated[str | None, Parameter(help="csv, tsv, jsonl, txt or parquet, where the name does not say.")]
+Encoding = Annotated[str, Parameter(help="Of the file.")]
+Out = Annotated[Path | None, Parameter(help="Write the results to this file instead of standard output.")]
+DATA, TRAINING = Group.create_ordered("What to train on"), Group.create_ordered("How to train")
+
+
+def _flags() -> type:
+    """A class with an optional flag for each key of a recipe; MODEL and TRAIN have places of their own."""
+    fields = []
+    for name in [name for name in KEYS if name not in ("model", "train")]:
+        key = KEYS[name]
+        listed = ("labels", "class_weights", "label", "choices", "columns", "learning_rates", "track")
+        kind = str if name in listed else key.wanted  # as key=value gives them, such as a,b,c
+        shown: Any = (lambda _, default=key.default: default) if key.default not in (None, ()) else False
+        note = Parameter(help=key.help, show_default=shown, group=TRAINING if key.setting else DATA)
+        fields.append((name, Annotated[kind | None, note], None))
+    made = dataclasses.make_dataclass("Flags", fields, kw_only=True)
+    made.__module__ = __name__  # cyclopts reads the fields of user classes only
+    return made
+
+
+if TYPE_CHECKING:
+    Flags = Recipe
+else:
+    Flags = _flags()
