@@ -113,10 +113,8 @@ def test_choices(run: Run, tiny: Path, tmp_path: Path) -> None:
     named = ("--validation", data, "--task", "multiple-choice", "--out", out)
     fine(run("finetune", tiny, data, *named, *columns, *FAST))
     assert json.loads(fine(run("evaluate", out / "model", data, *columns, "--json")))["accuracy"] > 0.9
-    number, _, choice, question = (
-        fine(run("predict", out / "model", "w1", "bad w3", "good w6")).rstrip("\n").split("\t")
-    )
-    assert (number, choice, question) == ("1", "good w6", "w1")
+    which, _, choice, question = fine(run("predict", out / "model", "w1", "bad w3", "good w6")).rstrip("\n").split("\t")
+    assert (which, choice, question) == ("1", "good w6", "w1")
     asked = tmp_path / "asked.jsonl"
     asked.write_text(json.dumps({"question": "w1", "choices": ["bad w3", "dull w4", "good w6"]}) + "\n")
     assert (

@@ -208,6 +208,8 @@ class Model:
             InputError: the model is not trained for a task, or something given is not what the task takes.
         """
         alone = isinstance(texts, str)
+        if not isinstance(texts, Iterable):
+            raise InputError(f"texts is {texts!r:.40}; give a text, or a list of them.")
         texts = [texts] if alone else list(texts)
         one = isinstance(pairs, str) or (alone and not _nested(pairs))
         others = [None] * len(texts) if pairs is None else [pairs] if one else list(pairs)

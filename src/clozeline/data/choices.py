@@ -39,9 +39,17 @@ def read(source: str | Path, split: str, columns: Columns, *, labelled: bool = T
     """
     found: list[Choices] = []
     names: tuple[str, str | None, list[str]] | None = None
+    ways: dict[str, str] = {}
     for row in rows(source, columns=columns.names, encoding=columns.encoding, split=split):
         names = names or _columns(row, columns, labelled)
-        found.append(_choices(row, *names))
+        one, way = _choices(row, *names)
+        ways.setdefault(way, row.place)
+        if len(ways.keys() & {"a letter", "a number"}) == 2:
+            other = next(place for each, place in ways.items() if each not in (way, ""))
+            raise InputError(
+                f"{row.place}: the answer is {way}, but not in {other}. Numbers begin at 0 here; write all answers alike."
+            )
+        found.append(one)
     return found
 
 
@@ -71,7 +79,8 @@ def _several(value: Any) -> bool:
     return isinstance(value, list) or (isinstance(value, dict) and isinstance(value.get("text"), list))
 
 
-def _choices(row: Row, text: str, label: str | None, columns: Sequence[str]) -> Choices:
+def _choices(row: Row, text: str, label: str | None, columns: Sequence[str]) -> tuple[Choices, str]:
+    """The question of a row, and how its answer is given."""
     question = row.values.get(text)
     value, marks = [row.values.get(column) for column in columns], list(columns)
     if len(columns) == 1 and _several(value[0]):
@@ -79,24 +88,40 @@ def _choices(row: Row, text: str, label: str | None, columns: Sequence[str]) -> 
         value = held if isinstance(held, list) else held["text"]
         own = held.get("label") if isinstance(held, dict) else None
         marks = [str(mark) for mark in own] if isinstance(own, list) and len(own) == len(value) else []
-    choices = [each for each in value if each is not None and each != ""]  # a question may have fewer than others
+    choices = [
+        each for each in value if each is not None and str(each).strip()
+    ]  # a question may have fewer than others
     if not isinstance(question, str) or not all(isinstance(each, str) for each in choices):
         raise InputError(f"{row.place}: the question and its choices must be texts.")
     if len(choices) < 2:
         raise InputError(f"{row.place}: there are {len(choices)} choices; a question needs two or more.")
     if value[: len(choices)] != choices:
         raise InputError(f"{row.place}: an empty choice stands before another one; leave only the last ones empty.")
-    answer = None if label is None else _answer(row, label, choices, marks)
-    return Choices(question, tuple(choices), answer, row.place)
+    answer, way = (None, "") if label is None else _answer(row, label, choices, marks)
+    return Choices(question, tuple(choices), answer, row.place), way
 
 
-def _answer(row: Row, label: str, choices: Sequence[str], marks: Sequence[str]) -> int:
+def _answer(row: Row, label: str, choices: Sequence[str], marks: Sequence[str]) -> tuple[int, str]:
+    """The number of the right choice, and how it is given."""
     given = row.values.get(label)
-    name = str(int(given) if isinstance(given, float) and given.is_integer() else given).strip()
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    name = (
+        "" if given is None else str(int(given) if isinstance(given, float) and given.is_integer() else given).strip()
+    )
     letters = list(ascii_uppercase[: len(choices)])
-    for known in (list(marks), letters, [str(at) for at in range(len(choices))], list(choices)):
-        if known.count(name) == 1 and known.index(name) < len(choices):
-            return known.index(name)
+    numbers, texts = [str(at) for at in range(len(choices))], [choice.strip() for choice in choices]
+    ways = {"a mark": marks[: len(choices)], "a letter": letters, "a number": numbers}
+    ways |= {} if number else {"a text": texts}
+    found = {way: list(known).index(name) for way, known in ways.items() if list(known).count(name) == 1}
+    if "a mark" in found:
+        return found["a mark"], "a letter" if name in letters else "a mark"
+    if len(set(found.values())) > 1:
+        raise InputError(
+            f"{row.place}: the answer {name!r:.40} is {' and '.join(found)} of different choices; give letters instead."
+        )
+    if found:
+        way, chosen = next(iter(found.items()))
+        return chosen, way
     raise InputError(
         f"{row.place}: the answer is {name!r:.40}; it must be a letter from A to {letters[-1]}, a number from 0 to "
         f"{len(choices) - 1}, or the text of a choice."

@@ -8,6 +8,7 @@ rocks   O
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from clozeline.data.readers import lines
 from clozeline.errors import InputError
+
+SPACES = re.compile(" +")  # a no-break space is part of a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ def sentences(path: str | Path, *, encoding: str = "utf-8") -> Iterator[Tagged]:
     tags: list[str] = []
     start, name, any_found = 1, Path(path).name, False
     for number, line in enumerate(chain(lines(path, encoding=encoding), [""]), 1):  # the end is blank too
-        columns = line.split("\t") if "\t" in line.strip() else line.split()
+        columns = line.split("\t") if "\t" in line.strip() else SPACES.split(line.strip(" "))
         columns = [column.strip() for column in columns]
         if not any(columns) or columns[0] == "-DOCSTART-":
             if words:

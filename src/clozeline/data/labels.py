@@ -10,6 +10,8 @@ from clozeline.data.readers import Label, Row, class_name
 from clozeline.errors import InputError
 
 SEPARATORS = re.compile("[|;,]")
+MOST = 3.4e38
+"""What fp32, in which losses are computed, can hold."""
 
 
 def class_or_shares(row: Row, columns: Sequence[str]) -> Label:
@@ -20,7 +22,7 @@ def class_or_shares(row: Row, columns: Sequence[str]) -> Label:
 
 def _shares(row: Row, column: str, value: dict[str, object]) -> dict[str, float]:
     shares = {name: part for name, part in value.items() if part is not None}  # Parquet gives every row all the names
-    numbers = {name: float(part) for name, part in shares.items() if isinstance(part, int | float)}
+    numbers = {name: part for name, part in shares.items() if isinstance(part, int | float)}
     total = sum(numbers.values())
     if len(numbers) < len(shares) or not all(part >= 0 for part in numbers.values()) or not abs(total - 1) < 0.01:
         raise InputError(
@@ -59,9 +61,9 @@ def numbers(row: Row, columns: Sequence[str]) -> tuple[float, ...]:
         value = row.values.get(column)
         try:
             number = float(value) if isinstance(value, str | int | float) else math.nan
-        except ValueError:
+        except (ValueError, OverflowError):
             number = math.nan
-        if not math.isfinite(number):
+        if not abs(number) < MOST:
             raise InputError(f"{row.place}: column {column!r} is {value!r:.40}; it must be a number.")
         found.append(number)
     return tuple(found)

@@ -372,7 +372,10 @@ def _hub(name: str, config: str | None, split: str) -> _Table:
     except Exception as error:  # its own, ValueError, OSError, RuntimeError, those of its HTTP library: one to the user
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InputError(f"{shown} is no file here, and no data set that the hub gives: {reason}") from error
-    classes = {column: kind.names for column, kind in data.features.items() if isinstance(kind, datasets.ClassLabel)}
+    kinds = {
+        column: getattr(kind, "feature", kind) for column, kind in data.features.items()
+    }  # of a list, its entries'
+    classes = {column: kind.names for column, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)}
     arrow = data.with_format("arrow")
     return _arrow(shown, data.features.arrow_schema, lambda some: arrow.select_columns(some).iter(BATCH_ROWS), classes)
 
@@ -386,8 +389,11 @@ def _arrow(
         found = (values for batch in batches(list(wanted)) for values in batch.to_pylist())
         for number, values in enumerate(found, 1):
             for column in classes.keys() & values.keys():
-                index = values[column]
-                values[column] = None if index is None or index < 0 else classes[column][index]
+                held, names = values[column], classes[column]
+                named = [
+                    None if at is None or at < 0 else names[at] for at in (held if isinstance(held, list) else [held])
+                ]
+                values[column] = named if isinstance(held, list) else named[0]
             yield Row(values, f"{name} row {number}")
 
     return _Table(name, {field.name: str(field.type).startswith(ARROW_STRINGS) for field in schema}, read)

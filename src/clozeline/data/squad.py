@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clozeline.data.readers import Columns, rows
-from clozeline.errors import InputError
+from clozeline.errors import InputError, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,25 @@ def read(source: str | Path, split: str, columns: Columns) -> list[Question]:
     text, passage = columns.text or "question", columns.pair or "context"
     label = columns.label if isinstance(columns.label, str) else "answers"
     for number, row in enumerate(rows(source, columns=columns.names, encoding=columns.encoding, split=split)):
+        for option, column in (("text", text), ("pair", passage), ("label", label)):
+            if column not in row.values:
+                raise InputError(
+                    f"{row.place}: there is no column {column!r} ({option}=): {nearest(column, row.values)}"
+                )
         entry = {name: row.values.get(column) for name, column in (("question", text), ("context", passage))}
         if missing := next((name for name, value in entry.items() if not isinstance(value, str)), None):
             raise InputError(f"{row.place}: the {missing} is {entry[missing]!r:.40}; it must be a text.")
         answers = row.values.get(label)
         if isinstance(answers, dict) and isinstance(answers.get("text"), list):
-            pairs = zip(answers["text"], answers.get("answer_start") or [], strict=False)
-            answers = [{"text": each, "answer_start": start} for each, start in pairs]
-        entry |= {"id": str(row.values.get("id", number)), "answers": answers}
+            texts, starts = answers["text"], answers.get("answer_start")
+            if not isinstance(starts, list) or len(texts) != len(starts):
+                raise InputError(
+                    f"{row.place}: text and answer_start must be lists of the same length: {answers!r:.80}."
+                )
+            answers = [{"text": each, "answer_start": start} for each, start in zip(texts, starts, strict=True)]
+        name = row.values.get("id")
+        entry |= {"id": str(number if name is None else name), "answers": answers}
+        entry["is_impossible"] = row.values.get("is_impossible") is True
         try:
             one = _question(entry, str(entry["context"]), str(row.values.get("title", "")), row.place)
         except (KeyError, TypeError, AttributeError) as error:
@@ -102,10 +113,15 @@ def _is_lines(path: Path) -> bool:
 
 def _question(entry: dict[str, Any], passage: str, article: str, file: str) -> Question:
     place = f"{file} question {entry['id']}"
+    for what, value in (("question", entry["question"]), ("passage", passage)):
+        if not isinstance(value, str):
+            raise InputError(f"{place}: the {what} is {value!r:.40}; it must be a text.")
     answers = []
     for answer in () if entry.get("is_impossible") else entry["answers"]:
         text, start = answer["text"], answer["answer_start"]
-        if passage[start : start + len(text)] != text:
+        if not text.strip():
+            raise InputError(f"{place}: an answer is {text!r:.40}; give no answers where there is none in the passage.")
+        if start < 0 or passage[start : start + len(text)] != text:
             there = passage.find(text)
             hint = f"it stands at {there}" if there >= 0 else "it stands nowhere in the passage"
             raise InputError(f"{place}: the answer {text!r:.60} does not stand at answer_start {start}; {hint}.")

@@ -21,6 +21,9 @@ WORDS, TAGS, SPANS = ("words", "tokens"), ("tags", "ner_tags", "pos_tags", "labe
 UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF),
             (0x20000, 0x3FFFF))  # fmt: skip
 """Thai, Lao, Burmese, Khmer, kana and Chinese characters: scripts that put no spaces between words."""
+JOINERS = frozenset("\u00ad\u200c\u200d\u2060")  # soft hyphen, zero-width non-joiner and joiner, word joiner
+HIDDEN = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+"""Zero-width space and marks of the direction of writing: between words, as spaces are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +55,22 @@ def of_text(text: str, place: str) -> TaggedText:
 def words(text: str) -> list[tuple[int, int]]:
     """The words of a text by their characters: runs of letters, digits and marks; other visible signs one by one.
 
-    A character of a script without spaces is a word. What joins onto a sign (accents, emoji modifiers and joiners) stays
-    with it.
+    A character of a script without spaces is a word. What joins onto a sign (accents, emoji modifiers and joiners, a flag's
+    second letter) stays with it. What is not seen is in no word.
     """
     found: list[tuple[int, int]] = []
     before = " "
     for at, sign in enumerate(text):
-        kind = " " if sign.isspace() else _kind(sign)
+        kind = _kind(sign)
         joined = kind in ("mark", "joiner") and before != " "
         if (
             joined
             or (kind == "letter" and before in ("letter", "mark after letter"))
             or before == "joiner" != kind != " "
+            or before == "half flag" == kind
         ):
             found[-1] = (found[-1][0], at + 1)
+            kind = "sign" if kind == "half flag" else kind
             if kind == "mark":  # a letter after it goes on with the word, but not after a sign that is no letter
                 kind = "mark after letter" if before in ("letter", "mark after letter") else "sign"
         elif kind != " ":
@@ -76,11 +81,16 @@ def words(text: str) -> list[tuple[int, int]]:
 
 
 def _kind(sign: str) -> str:
-    code = ord(sign)
-    if code == 0x200D:
+    code, category = ord(sign), unicodedata.category(sign)
+    if sign.isspace() or sign in HIDDEN or category == "Cc":
+        return " "
+    if sign in JOINERS:
         return "joiner"
-    if unicodedata.category(sign)[0] == "M" or 0x1F3FB <= code <= 0x1F3FF:  # accents, and skin tones
+    # accents, skin tones, and the tags of flags such as Scotland's
+    if category[0] == "M" or 0x1F3FB <= code <= 0x1F3FF or 0xE0020 <= code <= 0xE007F:
         return "mark"
+    if 0x1F1E6 <= code <= 0x1F1FF:
+        return "half flag"
     if any(first <= code <= last for first, last in UNSPACED):
         return "sign"
     return "letter" if sign.isalnum() or sign == "_" else "sign"
@@ -142,8 +152,10 @@ def of_spans(text: str, spans: Sequence[Any], place: str) -> TaggedText:
     entities: list[tags.Span] = []
     last, uneven = (0, 0), 0
     try:
-        ordered = sorted((int(span["start"]), int(span["end"]), str(span["label"])) for span in spans)
-    except (TypeError, KeyError, ValueError):
+        ordered = sorted((int(span["start"]), int(span["end"]), span["label"]) for span in spans)
+        if not all(isinstance(label, str) and label.strip() for *_, label in ordered):
+            raise ValueError
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise InputError(f'{place}: a span must have "start", "end" and "label"; there is {spans!r:.80}.') from None
     for start, end, label in ordered:
         if not 0 <= start < end <= len(text):

@@ -71,7 +71,7 @@ class MultiLabelClassification(Supervised):
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "exact")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", supervised.check_names(self.labels))
+        object.__setattr__(self, "labels", supervised.check_names(self.labels, least=1))
         supervised.check_weights(self.class_weights, self.outputs)
         if not 0 < self.threshold < 1:
             raise InputError(f"threshold is {self.threshold}; it is a probability between 0 and 1.")
@@ -86,8 +86,10 @@ class MultiLabelClassification(Supervised):
     def settled(self, examples: Sequence[Example], source: str, columns: Columns) -> Self:
         if self.labels:
             return self
+        if columns.label is not None and not isinstance(columns.label, str) and len(columns.label) > 1:
+            return self.with_outputs(columns.label)  # a column each, some perhaps without a 1
         return self.with_outputs(
-            supervised.settled_labels({name for each in examples for name in _names(each)}, source)
+            supervised.settled_labels({name for each in examples for name in _names(each)}, source, least=1)
         )
 
     @classmethod
@@ -125,7 +127,7 @@ class MultiLabelClassification(Supervised):
         assert samples.targets is not None
         if self.class_weights == "balanced":
             having = samples.targets.sum(0)
-            return torch.from_numpy((len(samples) - having) / np.maximum(having, 1)).float()
+            return torch.from_numpy(np.maximum(len(samples) - having, 1) / np.maximum(having, 1)).float()
         return supervised.given_weights(self.class_weights, self.outputs)
 
     def loss(self, logits: Tensor, batch: Batch, weights_C: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ from clozeline.tasks.supervised import Check, Supervised, softmax
 from clozeline.tokenizer import LongText, Tokenizer
 
 BEST = 20
-"""Ends of spans looked at in each window, and spans kept of each question, as in BERT's own scripts."""
+"""Spans kept of each question, as in BERT's own scripts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +136,18 @@ class QuestionAnswering(Supervised):
             if not example.answers:
                 continue
             text, start = example.answers[0]
+            start, end = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
             for window in range(found.first[at], found.first[at + 1]):
-                rows = _passage(found, window)
+                rows, gap = self._passage(found, at, window)
                 starts, ends = found.offsets[rows, 0], found.offsets[rows, 1]
                 first = int(np.searchsorted(ends, start, side="right"))
-                last = int(np.searchsorted(starts, start + len(text), side="left")) - 1
-                whole = len(rows) and starts[0] <= start and ends[-1] >= start + len(text)
-                if whole and first <= last:
+                last = int(np.searchsorted(starts, end, side="left")) - 1
+                if not 0 <= first <= last or first <= gap < last:
+                    continue
+                # at the edges of what is seen here, the answer may begin before or end behind them
+                left = first == gap + 1 if gap >= 0 else first == 0 and window > found.first[at]
+                right = last == gap or (last == len(rows) - 1 and (found.cut[at] or window + 1 < found.first[at + 1]))
+                if (starts[first] <= start or not left) and (ends[last] >= end or not right):
                     places[window] = rows[[first, last]] - found.bounds[window]
         return replace(found, targets=places, targets_of="sequence")
 
@@ -177,7 +182,7 @@ class QuestionAnswering(Supervised):
         gaps, gains = [], []
         for at, example in enumerate(samples.examples):
             best, none = self._spans(logits, samples, at)
-            accepted = [text for text, _ in example.answers] or [""]
+            accepted = [text for text, _ in example.answers if answers.normalise(text)] or [""]
             text = example.passage[best[0][1] : best[0][2]] if best else ""
             gaps.append(none - best[0][0] if best else np.inf)
             gains.append(answers.overlap(text, accepted) - answers.overlap("", accepted))
@@ -215,21 +220,36 @@ class QuestionAnswering(Supervised):
         none = np.inf
         for window in range(samples.first[at], samples.first[at + 1]):
             none = min(none, float(logits[samples.bounds[window]].sum()))
-            rows = _passage(samples, window)
-            starts, ends = logits[rows, 0], logits[rows, 1]
-            first, last = (np.argsort(-scores, kind="stable")[:BEST] for scores in (starts, ends))
-            length = last[None] - first[:, None]
-            fits = (length >= 0) & (length < self.longest_answer)
-            scores = np.where(fits, starts[first][:, None] + ends[last][None], -np.inf)
-            for place in np.argsort(-scores, axis=None, kind="stable")[:BEST].tolist():
-                one, other = first[place // len(last)], last[place % len(last)]
-                score = float(scores.flat[place])
-                if score == -np.inf:
-                    break
-                span = int(samples.offsets[rows[one], 0]), int(samples.offsets[rows[other], 1])
-                found[span] = max(score, found.get(span, -np.inf))
+            rows, gap = self._passage(samples, at, window)
+            if not len(rows):
+                continue
+            starts, ends = samples.offsets[rows, 0], samples.offsets[rows, 1]
+            length = min(self.longest_answer, len(rows))
+            last = np.arange(len(rows))[:, None] + np.arange(length)  # (start, token of the answer)
+            inside = np.minimum(last, len(rows) - 1)
+            fits = (last < len(rows)) & (starts[:, None] < ends[inside])
+            fits &= ~((np.arange(len(rows))[:, None] <= gap) & (gap < inside))
+            scores = np.where(fits, logits[rows, 0][:, None] + logits[rows, 1][inside], -np.inf).ravel()
+            least = np.partition(scores, -BEST)[-BEST] if len(scores) > BEST else -np.inf
+            chosen = np.flatnonzero((scores >= least) & (scores > -np.inf))
+            for place in chosen[np.argsort(-scores[chosen], kind="stable")][:BEST].tolist():
+                one, other = divmod(place, length)
+                span = int(starts[one]), int(ends[one + other])
+                found[span] = max(float(scores[place]), found.get(span, -np.inf))
         best = sorted(((score, *span) for span, score in found.items()), key=lambda one: (-one[0], one[1], one[2]))
-        return [one for one in best if one[1] < one[2]][:BEST], none
+        return best[:BEST], none
+
+    def _passage(self, samples: Samples, at: int, window: int) -> tuple[np.ndarray, int]:
+        """The rows of a window's tokens of the passage, and after which of them some were cut out; -1 for none."""
+        assert samples.source is not None and samples.offsets is not None
+        first, after = samples.bounds[window], samples.bounds[window + 1]
+        rows = np.flatnonzero(samples.source[first:after] == 1) + first
+        if self.long != "head_tail" or not samples.cut[at] or len(rows) < 2:
+            return rows, -1
+        starts, ends = samples.offsets[rows, 0], samples.offsets[rows, 1]
+        gap = int(np.argmax(starts[1:] - ends[:-1]))
+        unseen = samples.examples[at].passage[ends[gap] : starts[gap + 1]]
+        return rows, gap if unseen.strip() else -1
 
     def report(self, logits: np.ndarray, samples: Samples) -> answers.AnswerReport:
         return answers.report(*self._both(logits, samples))
@@ -252,10 +272,3 @@ class QuestionAnswering(Supervised):
             for example, answer in zip(samples.examples, self.decode(logits, samples), strict=True)
         }
         return golds, found
-
-
-def _passage(samples: Samples, window: int) -> np.ndarray:
-    """The rows of a window's tokens that are of the passage."""
-    assert samples.source is not None
-    first, after = samples.bounds[window], samples.bounds[window + 1]
-    return np.flatnonzero(samples.source[first:after] == 1) + first

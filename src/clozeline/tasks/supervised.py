@@ -179,30 +179,30 @@ def output_raw(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def settled_labels(found: set[str], source: str) -> tuple[str, ...]:
+def settled_labels(found: set[str], source: str, least: int = 2) -> tuple[str, ...]:
     """Label names in a lasting order: by number where all are numbers, else by name.
 
     Raises:
-        InputError: there are fewer than two.
+        InputError: there are fewer than `least`.
     """
-    if len(found) < 2:
+    if len(found) < least:
         only = f"one label only, {min(found)!r}" if found else "no labels"
         raise InputError(f"{source} has {only}; a classifier needs two or more to tell apart.")
     return tuple(sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found))
 
 
-def check_names(labels: Sequence[str]) -> tuple[str, ...]:
+def check_names(labels: Sequence[str], least: int = 2) -> tuple[str, ...]:
     """Label names as a tuple of different texts.
 
     Raises:
-        InputError: labels that repeat, or one only.
+        InputError: labels that repeat, or fewer than `least`, but some.
     """
     if isinstance(labels, str):
         raise InputError(f"labels is the text {labels!r}; give a list of names.")
     names = tuple(str(label) for label in labels)
     if repeated := {name for name in names if names.count(name) > 1}:
         raise InputError(f"The label {min(repeated)!r} is given more than once; labels must differ.")
-    if len(names) == 1:
+    if 0 < len(names) < least:
         raise InputError(f"There is one label only, {names[0]!r}; a classifier needs two or more.")
     return names
 

@@ -159,7 +159,7 @@ class TextClassification(Supervised):
             label = {example.label: 1.0} if isinstance(example.label, str) else example.label
             assert isinstance(label, dict)
             for name, share in label.items():
-                row[self._output(name, example.place)] = share
+                row[self._output(name, example.place)] += share
         return supervised.text_samples(self, tokenizer, examples, shares)
 
     def lacks(self, train: Samples, validation: Samples | None) -> list[str]:
@@ -200,7 +200,10 @@ class TextClassification(Supervised):
         spread = self.label_smoothing / classes
         smooth_nC = weighed_nC * (1 - self.label_smoothing) + (spread if weights_C is None else spread * weights_C)
         log_nC = torch.log_softmax(logits_nC, -1)
-        return -(smooth_nC * (1 - log_nC.exp()) ** self.focal * log_nC).sum(), weighed_nC.sum()
+        others_nC = -log_nC.expm1()  # the probability of all other labels, exact where it is small
+        if self.focal:  # whose root has no slope at 0
+            others_nC = others_nC.clamp(min=torch.finfo(log_nC.dtype).tiny)
+        return -(smooth_nC * others_nC**self.focal * log_nC).sum(), weighed_nC.sum()
 
     def check(self, logits: np.ndarray, samples: Samples) -> Check:
         scores, targets = samples.mean(logits), self._classes(samples.targets)

@@ -12,11 +12,12 @@ overlapping windows, and each word in the window where it has most text around i
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch.nn.functional as F
@@ -33,6 +34,8 @@ from clozeline.evaluate.intervals import Counted
 from clozeline.tasks import supervised
 from clozeline.tasks.supervised import Check, Supervised, cross_entropy, softmax
 from clozeline.tokenizer import LongText, Tokenizer
+
+log = logging.getLogger("clozeline")
 
 IGNORED = -100
 """The target of a token that is not learned from: a special token, or one that another window shows better."""
@@ -111,6 +114,13 @@ class TokenClassification(Supervised):
             return self
         used = {tag for example in examples for tag in example.tags or ()}
         scheme = self.scheme or tags.scheme_of(used)
+        bare = {tag for tag in used if tags.scheme_of([tag]) == "plain"}
+        if bare and (self.scheme or bare | {"O"} < used) and self.scheme != "plain":
+            place, tag = next((each.place, tag) for each in examples for tag in each.tags or () if tag in bare)
+            raise InputError(
+                f"{place}: the tag {tag!r} is not written like {min(used - bare - {'O'}, default='B-' + tag)!r}. Correct "
+                'it, or give scheme="plain" where tags are of single words.'
+            )
         kinds = used if scheme == "plain" else {tag.partition("-")[2] for tag in used} - {""}
         if not kinds - {"O"}:
             raise InputError(f"{source} has no tag but O, so there is nothing to learn.")
@@ -118,10 +128,11 @@ class TokenClassification(Supervised):
 
     @classmethod
     def from_raw(cls, raw: Mapping[str, Any]) -> Self:
-        return cls(supervised.output_names(raw), **supervised.policy(raw, "window"))
+        scheme = supervised.ours(raw).get("scheme")
+        return cls(supervised.output_names(raw), **supervised.policy(raw, "window"), scheme=scheme)
 
     def raw(self) -> dict[str, Any]:
-        return {**supervised.output_raw(self.outputs), "clozeline": self.kept()}
+        return {**supervised.output_raw(self.outputs), "clozeline": self.kept() | {"scheme": self.scheme}}
 
     def example(self, text: Any, other: Any, place: str) -> TaggedText:
         if other is not None:
@@ -145,55 +156,85 @@ class TokenClassification(Supervised):
         if not targets:
             return found
         self._check_types(examples)
-        chosen = np.full(len(found.ids), IGNORED, dtype=np.int64)
+        chosen, inexact = np.full(len(found.ids), IGNORED, dtype=np.int64), []
         for at, example in enumerate(examples):
-            if example.words:
-                self._lay_targets(chosen, found, at, example)
+            rows = _first_pieces(found, at, example)
+            tag_of, exact = self._tags_of_rows(example, rows, bool(found.cut[at]))
+            self._lay_targets(chosen, found, at, rows, tag_of)
+            inexact += [] if exact else [example.place]
+        if inexact:
+            log.warning(
+                "%d texts have entities that begin or end inside a token, or with characters that the tokenizer drops; "
+                "whole tokens are learned. The first: %s.",
+                len(inexact),
+                inexact[0],
+            )
         return replace(found, targets=chosen, targets_of="token")
 
     def _check_types(self, examples: Sequence[TaggedText]) -> None:
-        known = {self._kind(label) for label in self.labels} | {"O"}
+        known = {self._kind(label) for label in self.labels}
         for example in examples:
-            for (start, end), tag in zip(example.words, example.tags or (), strict=True):
+            assert example.tags is not None
+            for (start, end), tag in zip(example.words, example.tags, strict=True):
                 if self._kind(tag) not in known:
                     word = example.text[start:end]
                     raise InputError(
-                        f"{example.place}: the word {word!r:.40} has the unknown tag {tag!r}; "
-                        + nearest(tag, [*self.labels, *([] if "O" in self.labels else ["O"])])
+                        f"{example.place}: the word {word!r:.40} has the unknown tag {tag!r}; {nearest(tag, self.outputs)}"
                     )
 
     def _kind(self, tag: str) -> str:
         return tag if self.scheme == "plain" or tag == "O" else tag.partition("-")[2]
 
-    def _lay_targets(self, targets: np.ndarray, samples: Samples, at: int, example: TaggedText) -> None:
+    def _number(self, tag: str) -> int:
+        """The output for a tag. A checkpoint may write BIOES as BILOU, or lack a prefix that its data did not have."""
+        prefix, _, kind = tag.partition("-")
+        others = {"S": "SUBI", "E": "ELI", "B": "BSUI", "I": "IBEL"}.get(prefix, "") if self.scheme != "plain" else ""
+        there = next((name for name in (tag, *(f"{other}-{kind}" for other in others)) if name in self.labels), None)
+        if there is None:
+            there = next(label for label in self.labels if self._kind(label) == self._kind(tag))
+        return self.labels.index(there)
+
+    def _tags_of_rows(self, example: TaggedText, rows: np.ndarray, cut: bool) -> tuple[dict[int, str], bool]:
+        """The tag to learn of each word's first piece by its row, and whether reading them gives all entities again."""
+        assert example.tags is not None and self.scheme is not None
+        if self.scheme == "plain":
+            pairs = reversed([*zip(rows.tolist(), example.tags, strict=True)])  # of words in one piece, the first
+            return {row: tag for row, tag in pairs if row >= 0}, True
+        units = _units(rows, cut)
+        found, exact = ["O"] * len(units), True
+        firsts, afters = [unit.first for unit in units], [unit.after for unit in units]
+        free = 0
+        for start, end, kind in tags.spans(example.tags):
+            inside = range(np.searchsorted(afters, start, side="right"), np.searchsorted(firsts, end, side="left"))
+            mine = [at for at in inside if at >= free and units[at].row >= 0]
+            if mine:
+                free = mine[-1] + 1
+                for at, tag in zip(mine, tags.written(len(mine), [(0, len(mine), kind)], self.scheme), strict=True):
+                    found[at] = tag
+            exact &= cut or (bool(mine) and (firsts[mine[0]], afters[mine[-1]]) == (start, end))
+        return {unit.row: tag for unit, tag in zip(units, found, strict=True) if unit.row >= 0}, exact
+
+    def _lay_targets(
+        self, targets: np.ndarray, samples: Samples, at: int, rows: np.ndarray, tag_of: Mapping[int, str]
+    ) -> None:
         """Write the tags of one example's pieces into (T,) targets."""
-        assert example.tags is not None and samples.offsets is not None
-        words, rows = np.asarray(example.words), _first_pieces(samples, at, example)
-        outputs = {label: number for number, label in enumerate(self.labels)}
-        wanted = self._word_tags(example.tags)  # of words; their pieces follow
-        begins = np.asarray([tag[:2] in ("B-", "S-") for tag in wanted])
-        ends = np.asarray([tag[:2] in ("E-", "S-") for tag in wanted])
+        assert samples.offsets is not None
+        words = _spans(samples.examples[at])
         for window in range(samples.first[at], samples.first[at + 1]):
             first, after = samples.bounds[window], samples.bounds[window + 1]
-            pieces, word = _words_of_pieces(samples, slice(first, after), words)
+            content, pieces, word = _words_of_pieces(samples, window, words)
             here = (rows[word] >= first) & (rows[word] < after)
             pieces, word = pieces[here], word[here]
-            if not len(pieces):
-                continue
-            opens = np.r_[True, word[1:] != word[:-1]] & (samples.offsets[pieces, 0] <= words[word, 0])
-            closes = np.r_[word[1:] != word[:-1], True] & (samples.offsets[pieces, 1] >= words[word, 1])
-            for piece, number, is_first, is_last in zip(pieces, word, opens, closes, strict=True):
-                tag = wanted[number]
+            last = np.r_[word[1:] != word[:-1], np.ones(min(1, len(word)), bool)]
+            # at the edge of a window a word may go on
+            ends = last & ((pieces != content[-1:]) | (samples.offsets[pieces, 1] >= words[word, 1]))
+            for piece, row, is_last in zip(pieces.tolist(), rows[word].tolist(), ends.tolist(), strict=True):
+                tag = tag_of[row]
                 if self.scheme != "plain" and tag != "O":
-                    first_of, last_of = begins[number] and is_first, ends[number] and is_last
-                    prefix = "S" if first_of and last_of else "B" if first_of else "E" if last_of else "I"
+                    begins, closes = tag[0] in "BS" and piece == row, tag[0] in "ES" and is_last
+                    prefix = "S" if begins and closes else "B" if begins else "E" if closes else "I"
                     tag = f"{prefix}-{tag[2:]}"
-                targets[piece] = outputs[tag]
-
-    def _word_tags(self, given: Sequence[str]) -> list[str]:
-        """Tags of words, in whatever scheme they came, in the scheme of the model."""
-        assert self.scheme is not None
-        return list(given) if self.scheme == "plain" else tags.written(len(given), tags.spans(given), self.scheme)
+                targets[piece] = self._number(tag)
 
     # -- network to results
 
@@ -219,19 +260,28 @@ class TokenClassification(Supervised):
 
     def _tagging(self, logits: np.ndarray, samples: Samples, at: int) -> Tagging:
         example: TaggedText = samples.examples[at]
-        text, words, plain = example.text, example.words, self.scheme == "plain"
+        text, words = example.text, example.words
         rows = _first_pieces(samples, at, example)
-        scores = softmax(logits[rows]) if len(rows) else np.zeros((0, len(self.labels)))
-        best = scores.argmax(1)
-        guessed = ["O" if row < 0 else self.labels[tag] for row, tag in zip(rows.tolist(), best.tolist(), strict=True)]
-        sure = scores.max(1, initial=0)
-        spans = tags.spans([f"S-{tag}" if tag != "O" else tag for tag in guessed] if plain else guessed)
-        found = []
-        for first, after, label in spans:
-            start, end = words[first][0], words[after - 1][1]
-            found.append(Entity(text[start:end], label, start, end, float(sure[first:after].mean())))
-        assert self.scheme is not None
-        legal = guessed if plain else tags.written(len(words), spans, self.scheme)
+        units = [_Unit(word, word + 1, row) for word, row in enumerate(rows.tolist())]
+        if self.scheme != "plain":
+            units = _units(rows, bool(samples.cut[at]))
+        scores = softmax(logits[[unit.row for unit in units]]) if units else np.zeros((0, len(self.labels)))
+        best, sure = scores.argmax(1).tolist(), scores.max(1, initial=0)
+        guessed = ["O" if unit.row < 0 else self.labels[tag] for unit, tag in zip(units, best, strict=True)]
+        spans = [
+            (units[first].first, units[after - 1].after, kind, float(sure[first:after].mean()))
+            for first, after, kind in tags.spans(self._whole(guessed))
+        ]
+        found = [
+            Entity(text[words[first][0] : words[after - 1][1]], kind, words[first][0], words[after - 1][1], score)
+            for first, after, kind, score in spans
+        ]
+        legal = guessed
+        if self.scheme != "plain":
+            assert self.scheme is not None
+            legal = tags.written(len(words), [span[:3] for span in spans], self.scheme)
+            bilou = any(label[:2] in ("U-", "L-") for label in self.labels)
+            legal = [{"S": "U", "E": "L"}.get(tag[0], tag[0]) + tag[1:] for tag in legal] if bilou else legal
         return Tagging(tuple(found), words, tuple(legal), int(samples.tokens[at]), int(samples.cut[at]))
 
     def report(self, logits: np.ndarray, samples: Samples) -> entities.EntityReport:
@@ -246,10 +296,11 @@ class TokenClassification(Supervised):
     def notes(self, train: Sequence[TaggedText], validation: Sequence[TaggedText]) -> list[str]:
         uneven = [example for example in train if example.uneven]
         odd = [
-            f"training: {sum(example.uneven for example in uneven)} spans begin or end inside a word, the first in "
-            f"{uneven[0].place}; the whole word is learned."
+            f"training: {sum(each.uneven for each in uneven)} spans begin or end inside a word, the first in {one.place}; "
+            "the whole word is learned."
+            for one in uneven[:1]
         ]
-        return [*(odd if uneven else []), *super().notes(train, validation)]
+        return [*odd, *super().notes(train, validation)]
 
     def counts(self, samples: Samples) -> dict[str, int]:
         found = Counter(kind for example in samples.examples for *_, kind in tags.spans(self._whole(example.tags)))
@@ -262,34 +313,64 @@ class TokenClassification(Supervised):
 
     def _whole(self, given: Sequence[str]) -> list[str]:
         """Tags from which entities can be read: a plain tag marks one word."""
-        return [f"S-{tag}" for tag in given] if self.scheme == "plain" else list(given)
+        return [f"S-{tag}" if tag != "O" else tag for tag in given] if self.scheme == "plain" else list(given)
 
 
-def _words_of_pieces(samples: Samples, where: slice, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of the tokens in a part of the samples that show a word, and which one: the first that they overlap."""
+class _Unit(NamedTuple):
+    """Words [first, after) that are read off one row of the logits; row: -1 where the model did not see them."""
+
+    first: int
+    after: int
+    row: int
+
+
+def _units(rows: np.ndarray, cut: bool) -> list[_Unit]:
+    """Words by the row that they are read off. What the tokenizer drops is in none, and so parts no entity."""
+    units: list[_Unit] = []
+    for word, row in enumerate(rows.tolist()):
+        if row < 0 and not cut:
+            continue
+        joined = units and units[-1].row == row >= 0
+        units.append(_Unit(units.pop().first if joined else word, word + 1, row))
+    return units
+
+
+def _spans(example: TaggedText) -> np.ndarray:
+    return np.asarray(example.words, dtype=np.int64).reshape(-1, 2)
+
+
+def _words_of_pieces(samples: Samples, window: int, words: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows of a window's content tokens; those of them that show a word, and which one: the first they overlap."""
     assert samples.offsets is not None and samples.source is not None
-    rows = np.flatnonzero(samples.source[where] == 0) + where.start
+    begins, after = samples.bounds[window], samples.bounds[window + 1]
+    rows = np.flatnonzero(samples.source[begins:after] == 0) + begins
     starts, ends = samples.offsets[rows, 0], samples.offsets[rows, 1]
     word = np.searchsorted(words[:, 1], starts, side="right")
-    shown = (word < len(words)) & (words[np.minimum(word, len(words) - 1), 0] < ends)
-    return rows[shown], word[shown]
+    shown = word < len(words)
+    shown[shown] = words[word[shown], 0] < ends[shown]
+    return rows, rows[shown], word[shown]
 
 
 def _first_pieces(samples: Samples, at: int, example: TaggedText) -> np.ndarray:
-    """(words,) the row of each word's first piece, in the window with most text around it; -1 where no window shows it."""
-    assert samples.offsets is not None and samples.source is not None
-    words = np.asarray(example.words).reshape(-1, 2)
+    """(words,) the row of each word's first piece, in the window with most text around it; -1 where no window shows it.
+
+    A word that has no piece of its own, such as the second full stop of "...", has that of the word it shares one with.
+    """
+    assert samples.offsets is not None
+    words = _spans(example)
     best, room = np.full(len(words), -1), np.full(len(words), -1)
+    shared: dict[int, int] = {}
     for window in range(samples.first[at], samples.first[at + 1]):
-        first, after = samples.bounds[window], samples.bounds[window + 1]
-        rows = np.flatnonzero(samples.source[first:after] == 0) + first
-        if not len(rows):
-            continue
-        starts, ends = samples.offsets[rows, 0], samples.offsets[rows, 1]
-        piece = np.searchsorted(ends, words[:, 0], side="right")  # the first that ends behind the word's beginning
-        inside = np.minimum(piece, len(rows) - 1)
-        shown = (piece < len(rows)) & (starts[inside] < words[:, 1])
-        around = np.minimum(inside, len(rows) - 1 - inside)
-        better = shown & (around > room)
-        best[better], room[better] = rows[inside[better]], around[better]
+        content, pieces, word = _words_of_pieces(samples, window, words)
+        new, first = np.unique(word, return_index=True)
+        rows = pieces[first]
+        around = np.minimum(rows - content[:1], content[-1:] - rows)
+        better = around > room[new]  # not as much: at a window's beginning the word may have begun in the one before
+        best[new[better]], room[new[better]] = rows[better], around[better]
+        last = np.searchsorted(words[:, 0], samples.offsets[pieces, 1], side="left") - 1
+        for several in np.flatnonzero(last > word).tolist():
+            shared |= dict.fromkeys(range(word[several] + 1, last[several] + 1), int(word[several]))
+    for other, owner in sorted(shared.items()):
+        if best[other] < 0:
+            best[other] = best[owner]
     return best
