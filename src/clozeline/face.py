@@ -255,8 +255,8 @@ class Model:
     def _judged(self, data: str | Path, where: Columns) -> tuple[Supervised, np.ndarray, Samples]:
         """What the model says of labelled data, and the data."""
         task = self._supervised("evaluate")
-        samples = task.samples(self.tokenizer, task.read(data, "test", where))
-        return task, prediction.logits(self._network(), task, samples, self._device), samples
+        examples = task.read(data, "test", where)
+        return task, *prediction.judge(self._network(), task, self.tokenizer, examples, self._device)
 
     def embed(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from clozeline.tasks.supervised import Supervised
 from clozeline.tokenizer import Tokenizer
 
 T = TypeVar("T")
+log = logging.getLogger("clozeline")
 
 WINDOW = 4096
 """Texts read ahead and sorted by length together."""
@@ -46,6 +48,17 @@ def logits(network: Network, task: Supervised, samples: Samples, device: torch.d
         for at, end in zip(chosen.tolist(), ends.tolist(), strict=True):
             out[windows.bounds[at] : windows.bounds[at + 1]] = part[end - windows.lengths[at] : end]
     return out
+
+
+def judge(
+    network: Network, task: Supervised, tokenizer: Tokenizer, examples: Sequence[Any], device: torch.device
+) -> tuple[np.ndarray, Samples]:
+    """The logits of labelled examples, and the examples as samples; says what the long-text policy cost."""
+    samples = task.samples(tokenizer, examples)
+    if lost := int((samples.cut > 0).sum()):
+        tokens = int(samples.cut.sum())
+        log.warning("%d of %d texts lose %d tokens (long=%r).", lost, len(samples), tokens, task.long)
+    return logits(network, task, samples, device), samples
 
 
 def chunked(items: Iterable[T], size: int = WINDOW) -> Iterator[list[T]]:
