@@ -66,7 +66,29 @@ def test_entities(run: Run, tiny: Path, tmp_path: Path) -> None:
     assert (label, text[int(start) : int(end)], entity, whole) == ("thing", "w1 w2", "w1 w2", text)
     found = json.loads(fine(run("predict", out / "model", text, "--json")))
     assert [(one["start"], one["end"]) for one in found["entities"]] == [(int(start), int(end))]
-    refused(run("evaluate", out / "model", dev, "--figure", tmp_path / "f.png"), "one label a text only")
+    refused(run("evaluate", out / "model", "no.conll", "--figure", tmp_path / "f.png"), "one label a text only")
+    refused(
+        run("compare", out / "model", out / "model", dev, "--by", "kind"), "dev.conll has no rows to slice by 'kind'"
+    )
+    refused(run("compare", out / "model", out / "model", dev, "--metric", "recal"), "did you mean 'recall'")
+
+    untagged = tmp_path / "untagged.conll"
+    untagged.write_text("w9\nw1\nw2\nw11\n\nw3\n")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"words": ["w9", "w1", "w2", "w11"]}\n{"text": "w3"}\n')
+    expected = fine(run("predict", out / "model", text, "w3"))
+    assert fine(run("predict", out / "model", "--file", untagged)) == expected
+    assert fine(run("predict", out / "model", "--file", rows)) == expected
+    listed = untagged.rename(tmp_path / "untagged.txt")
+    assert fine(run("predict", out / "model", "--file", listed, "--format", "conll")) == expected
+
+    long = tagged(tmp_path / "long.conll", 1)
+    long.write_text(long.read_text().rstrip("\n") + "\nw3\tO" * 100 + "\n")
+    read = json.loads(fine(run("evaluate", out / "model", long, "--json")))
+    assert (read["truncated_texts"], read["windowed_texts"]) == (0, 1)
+    assert f"1 texts read in {read['windows']} windows" in fine(run("evaluate", out / "model", long))
+    shown = fine(run("evaluate", out / "model", long, "--long", "truncate"))
+    assert "1 texts truncated by" in shown
 
 
 def test_answers(run: Run, tiny: Path, tmp_path: Path) -> None:
@@ -80,10 +102,11 @@ def test_answers(run: Run, tiny: Path, tmp_path: Path) -> None:
         if number % 3:
             words[at] = "good"
             answers = [{"text": words[at + 1], "answer_start": len(" ".join(words[: at + 1])) + 1}]
-        qa = {"id": str(number), "question": "w1 w2", "answers": answers}
+        qa = {"id": f"q{number}", "question": "w1 w2", "answers": answers}
         questions.append({"context": " ".join(words), "qas": [qa]})
+    articles = [{"title": "first", "paragraphs": questions[:200]}, {"title": "last", "paragraphs": questions[200:]}]
     data = tmp_path / "qa.json"
-    data.write_text(json.dumps({"data": [{"title": "all", "paragraphs": questions}]}))
+    data.write_text(json.dumps({"data": articles}))
     out = tmp_path / "run"
     longer = ("--epochs", "25", *FAST[2:])
     shown = fine(
@@ -96,6 +119,25 @@ def test_answers(run: Run, tiny: Path, tmp_path: Path) -> None:
     text, _, start, end, _ = fine(run("predict", out / "model", "w1 w2", "w5 w6 good w7 w8")).rstrip("\n").split("\t")
     assert (text, int(start), int(end)) == ("w7", 11, 13)
     refused(run("predict", out / "model", "w1 w2"), "give each question a passage")
+
+    lines = fine(run("predict", out / "model", "--file", data, "--json")).splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [f"q{number}" for number in range(300)]
+    given = tmp_path / "answers.json"
+    fine(run("predict", out / "model", "--file", data, "--answers", "--out", given))
+    scored = json.loads(fine(run("evaluate", data, "--task", "question-answering", "--predictions", given, "--json")))
+    assert scored == report
+    asked = tmp_path / "rows.jsonl"
+    asked.write_text(json.dumps({"id": 7, "question": "w1 w2", "context": "w5 w6 good w7 w8"}) + "\n")
+    assert json.loads(fine(run("predict", out / "model", "--file", asked, "--answers"))) == {"7": "w7"}
+    asked.write_text(json.dumps({"question": "w1 w2", "context": "w5 w6 good w7 w8"}) + "\n")
+    refused(run("predict", out / "model", "--file", asked, "--answers"), "rows.jsonl line 1 has no id")
+    assert "id" not in json.loads(fine(run("predict", out / "model", "--file", asked, "--json")))
+
+    same = ("compare", out / "model", out / "model", data, "--json")
+    found = json.loads(fine(run(*same, "--by", "title", "--metric", "exact", "--device", "cpu")))
+    assert {name: each["n"] for name, each in found["slices"].items()} == {"first": 200, "last": 100}
+    assert (found["metric"], found["a"]) == ("exact match", pytest.approx(report["exact"]))
+    refused(run(*same, "--by", "article"), "qa.json has no column 'article'", "'title'")
 
 
 def test_choices(run: Run, tiny: Path, tmp_path: Path) -> None:
@@ -121,35 +163,29 @@ def test_choices(run: Run, tiny: Path, tmp_path: Path) -> None:
         json.loads(fine(run("predict", out / "model", "--file", asked, "--format", "jsonl", "--json")))["number"] == 2
     )
     refused(run("predict", out / "model", "w1", "only one"), "two choices or more")
+    refused(run("predict", out / "model", "w1", "bad", "good", "--choices", "A,B"), "--choices and - go with a file")
+    with data.open("w", newline="") as file:
+        csv.writer(file).writerow(["w1 w2", "bad w3", "good w6", "B"])
+    found = ("--columns", "text,one,two,right", "--choices", "one,two")
+    assert json.loads(fine(run("predict", out / "model", "--file", data, *found, "--json")))["number"] == 1
 
 
 def test_sets_of_labels_and_numbers(run: Run, tiny: Path, tmp_path: Path) -> None:
-    with (tmp_path / "both.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["text", "labels", "score"])
-        for text, label in reviews(200):
-            table.writerow(
-                [text, f"any|{label}" if label == "positive" else "any", 1.0 if label == "positive" else -1.0]
-            )
-    for task, label, metric in (("multi-label-classification", "labels", "micro_f1"), ("regression", "score", "score")):
-        out = tmp_path / task
-        named = (
-            "--validation",
-            tmp_path / "both.csv",
-            "--task",
-            task,
-            "--label",
-            label,
-            "--text",
-            "text",
-            "--out",
-            out,
-        )
-        fine(run("finetune", tiny, tmp_path / "both.csv", *named, *FAST))
-        report = json.loads(
-            fine(run("evaluate", out / "model", tmp_path / "both.csv", "--label", label, "--text", "text", "--json"))
-        )
-        assert metric in str(report)
+    """Whether a text is positive, as a set of labels and as a number, of texts that were not trained on."""
+    for name, rows in (("train", reviews(400)), ("test", reviews(60, seed=1))):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            sets = [(text, "any|positive" if label == "positive" else "any") for text, label in rows]
+            table = [(text, labels, 2.0 * labels.count("|") - 1) for text, labels in sets]
+            csv.writer(file).writerows([("text", "labels", "score"), *table])
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    reports = {}
+    for task, label in (("multi-label-classification", "labels"), ("regression", "score")):
+        out, columns = tmp_path / task, ("--label", label, "--text", "text")
+        fine(run("finetune", tiny, train, "--validation", train, "--task", task, *columns, "--out", out, *FAST))
+        reports[task] = json.loads(fine(run("evaluate", out / "model", test, *columns, "--json")))
+    assert reports["multi-label-classification"]["micro_f1"] > 0.9
+    assert reports["multi-label-classification"]["exact"] > 0.8
+    assert reports["regression"]["targets"]["score"]["pearson"] > 0.8
     assert "any|positive" in fine(run("predict", tmp_path / "multi-label-classification" / "model", "w1 good w2"))
     value, text = fine(run("predict", tmp_path / "regression" / "model", "w1 good w2")).rstrip("\n").split("\t")
     assert (float(value) > 0, text) == (True, "w1 good w2")
@@ -168,6 +204,9 @@ def test_two_models_are_compared_also_by_a_column(run: Run, tiny: Path, trained:
     found: dict[str, Any] = json.loads(fine(run(*command)))
     assert found["difference"] > 0.1
     assert found["p"] < 0.01
+    macro = json.loads(fine(run(*command, "--metric", "macro_f1", "--precision", "fp32", "--long", "truncate")))
+    told = json.loads(fine(run("evaluate", trained, tmp_path / "test.csv", "--text", "text", "--json")))
+    assert (macro["metric"], macro["b"]) == ("macro F1", pytest.approx(told["macro_f1"]))
     refused(run("compare", weak, trained, tmp_path / "test.csv"), "weak")
     refused(run("compare", weak / "model", trained, tmp_path / "test.csv", "--text", "text", "--by", "hafl"), "half")
 
@@ -183,7 +222,11 @@ def test_several_seeds_say_their_spread(run: Run, tiny: Path, tmp_path: Path) ->
     named = ("--validation", data, "--seeds", "2", "--learning-rates", "1e-3,2e-3", "--epochs", "1")
     shown = fine(run("finetune", tiny, data, *named, "--out", tmp_path / "run"))
     assert shown.count("2 seeds") == 2
-    assert "learning rate 0.001: accuracy" in shown
+    trials = json.loads((tmp_path / "run" / "trials.json").read_text())["trials"]
+    for rate in (1e-3, 2e-3):
+        scores = [trial["best"]["scores"]["accuracy"] for trial in trials if trial["learning_rate"] == rate]
+        assert len(scores) == 2
+        assert f"learning rate {rate:g}: accuracy {np.mean(scores):.4f}" in shown
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,6 +11,7 @@ import pytest
 from clozeline import recipe
 from clozeline.errors import InputError
 from clozeline.recipe import Recipe
+from clozeline.tasks.known import SUPERVISED
 from clozeline.tokenizer import LongText
 from clozeline.train.settings import Settings
 
@@ -28,6 +30,20 @@ def test_the_defaults_are_those_of_settings() -> None:
 
 def test_long_text_policies_are_the_tokenizers() -> None:
     assert set(get_args(recipe.Long)) == set(get_args(LongText))
+
+
+def test_tasks_and_their_settings_are_keys() -> None:
+    """All but what is learned from data, and names that the data gives."""
+    assert list(get_args(recipe.TaskName)) == [*SUPERVISED]
+    having = {part.name for task in SUPERVISED.values() for part in dataclasses.fields(task)}  # type: ignore[arg-type]
+    assert {*recipe.TASK_KEYS} == having - {"temperature", "targets"}
+    assert {*recipe.TASK_KEYS} <= {*recipe.KEYS}
+
+
+def test_a_setting_of_0_is_given_to_the_task() -> None:
+    values = recipe.assignments(["task=question-answering", "threshold=0", "max_length=64"])
+    assert Recipe.of(LEAST | values).task_options() == {"threshold": 0.0, "max_length": 64}
+    assert Recipe.of(LEAST).task_options() == {}
 
 
 def test_every_setting_is_a_key() -> None:

@@ -206,6 +206,12 @@ def test_long_text_is_refused_under_error(tokenizer: Tokenizer) -> None:
             {"long": "window", "max_length": 10, "pairs": [count(7)]},
             "30 and 7 tokens: the shorter alone leaves no room",
         ),
+        (
+            {"long": "window", "max_length": 10, "pairs": [count(40)], "moving": "second", "places": ["a.csv line 3"]},
+            "^a.csv line 3 and its pair have 30 and 40 tokens: the first alone leaves no room for windows over the second",
+        ),
+        ({"long": "error", "max_length": 10, "places": ["a.csv line 3"]}, "^a.csv line 3 has 30 tokens"),
+        ({"pairs": [3], "places": ["a.csv line 3"]}, "^The pair of a.csv line 3 is 3"),
     ],
 )
 def test_settings_that_cannot_be(folder: Path, settings: dict[str, Any], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,10 +140,15 @@ def settle(bundle: Bundle, task: Supervised, seed: int) -> None:
     assert isinstance(before, Supervised)
     if before.outputs != task.outputs:
         renew_head(bundle, seed)
+        assert bundle.network.head is not None
+        renewed = [
+            f"head.{name}" for name, _ in bundle.network.head.named_parameters() if name.startswith("classifier")
+        ]
+        bundle.fresh = list(dict.fromkeys([*bundle.fresh, *renewed]))
 
 
 def renew_head(bundle: Bundle, seed: int) -> None:
-    """Give the bundle's task fresh outputs; a pooler stays."""
+    """Give the bundle's task fresh outputs; a pooler stays. The network it had stays as it is, for whoever else has it."""
     task = bundle.task
     assert isinstance(task, Supervised) and bundle.network.head is not None
     pooler = {
@@ -153,4 +159,5 @@ def renew_head(bundle: Bundle, seed: int) -> None:
     fresh.load_state_dict(pooler, strict=False)
     for old, new in zip(bundle.network.head.parameters(), fresh.parameters(), strict=True):
         new.requires_grad_(old.requires_grad)
-    bundle.network.head = fresh
+    bundle.network = copy.copy(bundle.network)
+    bundle.network._modules = {**bundle.network._modules, "head": fresh}

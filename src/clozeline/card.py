@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 from clozeline.bundle import Bundle
 from clozeline.tasks.supervised import Supervised
 from clozeline.train.fit import Fitted
-from clozeline.train.settings import Settings
+from clozeline.train.trials import summary
 
 PIPELINES = {
     "text_classification": "text-classification",
@@ -19,17 +18,15 @@ PIPELINES = {
     "base": "feature-extraction",
 }
 
+ALWAYS = ("long", "max_length", "temperature", "threshold")
+"""Settings of a task that a card shows though they are as usual."""
+
 
 def model_card(
     bundle: Bundle,
     run: Fitted | None = None,
-    settings: Settings | None = None,
-    data: Mapping[str, str] | None = None,
 ) -> str:
-    """A model card in the hub's format: metadata between dashes, then what the model is and how it was made.
-
-    data: what it learned from and was validated on, each in words.
-    """
+    """A model card in the hub's format: metadata between dashes, then what the model is and how it was made."""
     pipeline = PIPELINES.get(bundle.network.kind or "base")
     lines = [
         "---",
@@ -45,19 +42,23 @@ def model_card(
     lines.append(f"{config.layers} layers, width {config.width}, {config.heads} heads, vocabulary {config.vocab_size}.")
     if isinstance(bundle.task, Supervised):
         lines += ["", f"Task: {bundle.task.name}. Outputs: " + ", ".join(bundle.task.outputs) + "."]
-    if settings is not None and run is not None:
+        lines += ["", *_task_settings(bundle.task)]
+    if run is not None and run.settings is not None:
         lines += [
             "",
             "## Training",
             "",
             f"Started from `{bundle.name}`.",
             "",
-            *(f"- {name}: {words}" for name, words in (data or {}).items()),
+            *(f"- {name}: {words}" for name, words in run.data.items()),
             "",
             "Settings:",
             "",
         ]
-        lines += [f"- {name}: {value}" for name, value in dataclasses.asdict(settings).items()]
+        lines += [f"- {name}: {value}" for name, value in dataclasses.asdict(run.settings).items()]
+        if run.trials:
+            lines += ["", f"Kept of {len(run.trials)} runs, which differ in learning rate and seed:", ""]
+            lines += [f"- {line}" for line in summary(run.trials).splitlines()]
         if run.epochs:
             lines += ["", "Validation:", ""]
         for epoch in run.epochs:
@@ -70,3 +71,14 @@ def model_card(
     lines += ["Licence of the model: (to be filled in.)", "Licence of the training data: (to be filled in.)"]
     lines += ["What it is for, and what not: (to be filled in.)", ""]
     return "\n".join(lines)
+
+
+def _task_settings(task: Supervised) -> list[str]:
+    """A line for each setting of the task that says how it was trained or is read, but for the names of its outputs."""
+    lines = []
+    for part in dataclasses.fields(task):  # type: ignore[arg-type]
+        value = getattr(task, part.name)
+        names = isinstance(value, tuple) and value == task.outputs
+        if part.name in ALWAYS or (value != part.default and not names):
+            lines.append(f"- {part.name}: {value}")
+    return lines

@@ -95,7 +95,7 @@ def finetune(
     Args:
         model: A model folder or hub name; or a recipe, a TOML file with the same keys as the flags.
         data: The training data, where there is no recipe; then KEY=VALUE changes.
-        resume: Go on with the unfinished run in the folder.
+        resume: Go on with the unfinished run in the folder, or add seeds and rates to the runs there.
         overwrite: Begin anew though the folder holds a run.
         dry_run: Print what would be done, with memory and time; write nothing.
     """
@@ -109,8 +109,9 @@ def finetune(
     given |= recipe.where()
     several: dict[str, Any] = dict(seeds=recipe.seeds, learning_rates=recipe.learning_rates)
     if dry_run:
-        plan = loaded.plan(**given)
-        print(json.dumps(plan.as_dict()) if as_json else plan)
+        plan = loaded.plan(**given, **several)
+        if FIRST:
+            print(json.dumps(plan.as_dict()) if as_json else plan)
         return 0
     run = loaded.fit(**given, **several, out=recipe.out, resume=resume, overwrite=overwrite)
 
@@ -148,6 +149,8 @@ def predict(
     stdin: Stdin = False,
     text: Text = None,
     pair: Pair = None,
+    choices: Choices = None,
+    columns: ColumnNames = None,
     format: Format = None,
     encoding: Encoding = "utf-8",
     long: OwnLong = None,
@@ -155,6 +158,7 @@ def predict(
     precision: Precision = "fp32",
     device: Device = None,
     as_json: Json = False,
+    answers: Switch = False,
     out: Out = None,
 ) -> None:
     """Say what the model makes of each text, a line each between tabs: LABEL, SCORE and TEXT.
@@ -164,28 +168,23 @@ def predict(
     Args:
         texts: Texts, after -- where one begins with a hyphen; of question answering QUESTION PASSAGE, of multiple choice
             QUESTION CHOICE CHOICE. Without any, they come from a file or standard input.
+        answers: Of questions with ids: one JSON object of id to answer, which evaluate --predictions reads.
         window: Texts read ahead, to sort by length: 4096, or 1 where standard input is a terminal.
     """
     from clozeline import streams
 
+    if answers and as_json:
+        raise InputError("--answers is JSON of its own form; leave --json out.")
+    where = recipes.columns(text=text, pair=pair, label=None, choices=choices, columns=columns, encoding=encoding)
     loaded = clozeline.load(model, precision=precision, device=device, long=long)
-    given: dict[str, Any] = dict(text=text, pair=pair, format=format, encoding=encoding)
-    examples, live = streams.inputs(loaded.task, texts, file, stdin, **given)
+    if answers and getattr(loaded.task, "name", "") != "question-answering":
+        raise InputError("--answers is for models that answer questions; use --json.")
+    examples, live = streams.inputs(loaded.task, texts, file, stdin, format, where)
     ahead, behind = tee(examples)
-    cut = lost = 0
+    found = loaded.predict_stream(ahead, window or (1 if live else WINDOW))
+    results = ((next(behind), each) for each in found)  # a prediction comes when its example has been read
     with streams.sink(out) as sink:
-        for found in loaded.predict_stream(ahead, window or (1 if live else WINDOW)):
-            shown = streams.shown(next(behind))
-            cut, lost = cut + (found.truncated > 0), lost + found.truncated
-            if as_json:
-                print(json.dumps(shown | dataclasses.asdict(found), ensure_ascii=False), file=sink, flush=True)
-                continue
-            for row in found.rows():
-                print(
-                    "\t".join(streams.visible(part) for part in (*row, next(iter(shown.values())))),
-                    file=sink,
-                    flush=True,
-                )
+        cut, lost = streams.write_answers(results, sink) if answers else streams.write(results, sink, as_json=as_json)
     if cut:
         print(f"warning: {cut} texts were too long and lost {lost} tokens (--long window reads all).", file=sys.stderr)
 
@@ -220,7 +219,10 @@ def evaluate(
         predictions: A JSON object of question id to answer, or CoNLL columns with predicted tags.
         figure: Of a classifier: draw the confusion matrix and the reliability of its scores into this PNG file.
     """
+    unfit = "There is a figure of a text classifier with one label a text only."
     if predictions is not None or task is not None:
+        if figure is not None:
+            raise InputError(unfit)
         if predictions is None or task is None or data is not None:
             raise InputError("To score predictions give evaluate DATA --task TASK --predictions FILE, and no model.")
         report: Any = clozeline.score(model, predictions, task, encoding=encoding)
@@ -228,10 +230,10 @@ def evaluate(
         raise InputError("Give a model and labelled data: evaluate MODEL DATA.")
     else:
         loaded = clozeline.load(model, precision=precision, device=device, long=long)
+        if figure is not None and getattr(loaded.task, "name", "") != "text-classification":
+            raise InputError(unfit)
         where = recipes.columns(text=text, pair=pair, label=label, choices=choices, columns=columns, encoding=encoding)
         report = loaded.evaluate(data, **where)
-    if figure is not None and not hasattr(report, "figure"):
-        raise InputError("There is a figure of a text classifier with one label a text only.")
     if figure is not None:
         report.figure(figure)
     print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else report)
@@ -244,13 +246,17 @@ def compare(
     data: str,
     /,
     *,
-    by: Annotated[str | None, Parameter(help="A column whose values are compared by themselves too.")] = None,
+    by: Annotated[str | None, Parameter(help="A column whose values are compared too; of SQuAD, title.")] = None,
     text: Text = None,
     pair: Pair = None,
     label: Names = None,
     choices: Choices = None,
     columns: ColumnNames = None,
     encoding: Encoding = "utf-8",
+    metric: Annotated[str | None, Parameter(help="Compare by this one of the task's metrics.")] = None,
+    long: OwnLong = None,
+    precision: Precision = "fp32",
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Compare two models on the same labelled data: the difference with its 95 % interval, and whether it may be chance.
@@ -259,7 +265,8 @@ def compare(
         data: As for evaluate.
     """
     where = recipes.columns(text=text, pair=pair, label=label, choices=choices, columns=columns, encoding=encoding)
-    found = clozeline.compare(a, b, data, by=by, **where)
+    how: dict[str, Any] = dict(metric=metric, long=long, precision=precision, device=device)
+    found = clozeline.compare(a, b, data, by=by, **how, **where)
     print(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else found)
 
 

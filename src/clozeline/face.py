@@ -31,7 +31,8 @@ from clozeline.tasks.masked_lm import Filled, MaskedLM
 from clozeline.tasks.supervised import Supervised
 from clozeline.tokenizer import LongText, Tokenizer
 from clozeline.train.fit import Fitted
-from clozeline.train.plan import Plan, Split, plan
+from clozeline.train.plan import Plan, plan
+from clozeline.train.prepared import planned, prepare
 from clozeline.train.settings import Settings
 from clozeline.train.trials import fit_trials
 
@@ -134,8 +135,9 @@ class Model:
                 also CoNLL columns, of questions SQuAD's JSON.
             text, pair, label, choices: columns; guessed where their names are usual ones.
             columns: the names of the columns of a file without a header.
-            out: a folder for the model, metrics.jsonl, curve.png and the state to resume from.
-            resume: go on with the unfinished run in `out`.
+            out: a folder for the model, metrics.jsonl, curve.png and the state to resume from; processes on several
+                machines must share it.
+            resume: go on with the unfinished run in `out`, or with several, which may grow by seeds and rates.
             overwrite: begin anew though `out` holds a run.
             seeds: runs with seeds from the settings' own on; the best by validation is kept, `trials` says how they differ.
             learning_rates: the rates to try, each with all seeds.
@@ -146,21 +148,16 @@ class Model:
         """
         settings = (settings or Settings(seed=self._seed)).replace(**changes)
         where = Columns(text=text, pair=pair, label=label, choices=choices, names=columns, encoding=encoding)
-        samples, checks = self._labelled(train, validation, where)
-        self._served = None
+        self._supervised("fit")
+        ready = prepare(self._bundle, train, validation, where, self._seed)
 
-        task = self._supervised("fit")
-        data = {f"training data `{train}`": str(Split.of(samples, task))}
-        if checks is not None:
-            data[f"validation data `{validation}`"] = str(Split.of(checks, task))
-
-        def card(bundle: bundles.Bundle, run: Fitted, settings: Settings) -> str:
-            return model_card(bundle, run, settings, data)
+        def begun() -> None:
+            self._bundle, self._served, self.fitted = ready.bundle, None, None
 
         self.fitted = fit_trials(
-            self._bundle,
-            samples,
-            checks,
+            ready.bundle,
+            ready.train,
+            ready.validation,
             Path(out),
             settings,
             seeds=seeds,
@@ -169,7 +166,9 @@ class Model:
             resume=resume,
             overwrite=overwrite,
             quiet=quiet,
-            card=card,
+            card=model_card,
+            data=ready.data,
+            begun=begun,
         )
         return self.fitted
 
@@ -184,17 +183,24 @@ class Model:
         choices: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         encoding: str = "utf-8",
+        seeds: int = 1,
+        learning_rates: Sequence[float] = (),
         settings: Settings | None = None,
         **changes: object,
     ) -> Plan:
         """What `fit` would do with the same arguments, what it would cost in memory and time; trains and writes nothing.
+
+        The model stays as it is, also where its labels are still open.
 
         Raises:
             InputError: as `fit`.
         """
         settings = (settings or Settings(seed=self._seed)).replace(**changes)
         where = Columns(text=text, pair=pair, label=label, choices=choices, names=columns, encoding=encoding)
-        return plan(self._bundle, *self._labelled(train, validation, where), settings, self._device)
+        self._supervised("fit")
+        ready = prepare(self._bundle, train, validation, where, self._seed)
+        runs = planned(settings, seeds, learning_rates, ready.validation)
+        return plan(ready.bundle, ready.train, ready.validation, runs[0], self._device, len(runs))
 
     def predict(self, texts: Any, pairs: Any = None) -> list[Any]:
         """A prediction for each text: what it is depends on the task, and it always says how many tokens were cut.
@@ -247,10 +253,10 @@ class Model:
         task, logits, samples = self._judged(data, where)
         return task.report(logits, samples)
 
-    def counted(self, data: str | Path, where: Columns) -> Counted:
-        """The task's main metric on labelled data as sums over examples, for `compare`."""
+    def counted(self, data: str | Path, where: Columns, metric: str | None = None) -> Counted:
+        """One of the task's metrics on labelled data as sums over examples, for `compare`."""
         task, logits, samples = self._judged(data, where)
-        return task.counted(logits, samples)
+        return task.counted(logits, samples, metric)
 
     def _judged(self, data: str | Path, where: Columns) -> tuple[Supervised, np.ndarray, Samples]:
         """What the model says of labelled data, and the data."""
@@ -360,22 +366,6 @@ class Model:
     def __getstate__(self) -> dict[str, Any]:
         """Without what prediction made of the network: packed weights can be neither copied nor pickled."""
         return {**self.__dict__, "_served": None}
-
-    def _labelled(
-        self, train: str | Path, validation: str | Path | None, where: Columns
-    ) -> tuple[Samples, Samples | None]:
-        """Both sets as samples. A task that knows no labels takes those of the training data."""
-        task = self._supervised("fit")
-        read = task.read(train, "train", where)
-        bundles.settle(self._bundle, task.settled(read, str(train), where), self._seed)
-        task = self._supervised("fit")
-        samples = task.samples(self.tokenizer, read)
-        checks = (
-            None if validation is None else task.samples(self.tokenizer, task.read(validation, "validation", where))
-        )
-        for lack in task.lacks(samples, checks):
-            log.warning(lack)
-        return samples, checks
 
     def _supervised(self, verb: str) -> Supervised:
         if not isinstance(self.task, Supervised):

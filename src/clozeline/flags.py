@@ -29,7 +29,7 @@ Pair = Annotated[str | None, Parameter(help=KEYS["pair"].help)]
 Names = Annotated[str | None, Parameter(help=KEYS["label"].help)]
 Choices = Annotated[str | None, Parameter(help=KEYS["choices"].help)]
 ColumnNames = Annotated[str | None, Parameter(help=KEYS["columns"].help)]
-Format = Annotated[str | None, Parameter(help="csv, tsv, jsonl, txt or parquet, where the name does not say.")]
+Format = Annotated[str | None, Parameter(help="csv, tsv, jsonl, txt, parquet or conll, where the name does not say.")]
 Encoding = Annotated[str, Parameter(help="Of the file.")]
 Out = Annotated[Path | None, Parameter(help="Write the results to this file instead of standard output.")]
 DATA, TRAINING = Group.create_ordered("What to train on"), Group.create_ordered("How to train")

@@ -39,6 +39,7 @@ TASK_KEYS = (
     "calibrate",
     "scheme",
     "longest_answer",
+    "threshold",
 )
 """Keys that are settings of a task, each of some tasks only."""
 
@@ -68,6 +69,7 @@ class Recipe:
         calibrate: fit a temperature to the validation data, so that scores are probabilities to be believed.
         scheme: how entities are written as tags; without, as the training data has them.
         longest_answer: tokens of an answer to a question.
+        threshold: least probability of a label of a set; of a question, how far none must be above the best answer.
         out: folder of the run: model, metrics, curve, and the state to resume from.
         seeds: runs with so many seeds; the best by validation is kept, and how much they differ is said.
         learning_rates: rates to try, such as 1e-5,3e-5, each with all seeds.
@@ -94,6 +96,7 @@ class Recipe:
     calibrate: bool = False
     scheme: Literal["BIO", "BIOES", "IO", "plain"] | None = None
     longest_answer: int | None = None
+    threshold: float | None = None
     out: str = "run"
     seeds: int = 1
     learning_rates: tuple[float, ...] = ()
@@ -116,7 +119,9 @@ class Recipe:
     def task_options(self) -> dict[str, Any]:
         """The settings of the task that were given."""
         given = {name: getattr(self, name) for name in TASK_KEYS}
-        return {name: value for name, value in given.items() if value not in (None, (), False)}
+        return {
+            name: value for name, value in given.items() if value is not None and value is not False and value != ()
+        }
 
     def where(self) -> dict[str, Any]:
         """The columns of the data, as `Model.fit` takes them."""

@@ -135,8 +135,9 @@ class Tokenizer:
         long: LongText = "truncate",
         max_length: int | None = None,
         overlap: int | None = None,
+        moving: Literal["longer", "second"] = "longer",
         offsets: bool = False,
-        first: int = 0,
+        places: Sequence[str] | None = None,
     ) -> list[Encoded]:
         """Encode each text, or each text with its pair, as sequences of at most `max_length` tokens.
 
@@ -147,12 +148,13 @@ class Tokenizer:
             "truncate" keeps the head; of a pair, the longer text gives way first, as transformers' `truncation=True`.
             "head_tail" keeps as many tokens as "truncate", a quarter from the head and the rest from the tail of each
                 shortened text (Sun et al. 2019, "How to Fine-Tune BERT for Text Classification": 128 and 382).
-            "window" cuts nothing: overlapping sequences, the last flush with the end. Of a pair, the longer text moves
-                (the second, if equal) and the other is repeated whole.
+            "window" cuts nothing: overlapping sequences, the last flush with the end. Of a pair, one text moves and the
+                other is repeated whole.
         max_length: tokens, special tokens included; the model's own by default, and never more.
         overlap: tokens that neighbouring windows share; by default a quarter of the room for the moving text.
+        moving: which text of a pair windows move over: the longer (the second, if equal), or always the second.
         offsets: also say which characters each token covers; slower.
-        first: the number of texts[0] in messages, where these texts are a part of more.
+        places: what messages call each text; texts[0], texts[1], ... by default.
 
         Raises:
             InputError: a text is not text, is too long under "error", or leaves no room for its pair under "window".
@@ -161,16 +163,16 @@ class Tokenizer:
             raise InputError(f"long={long!r} is not a policy for long text; {nearest(str(long), get_args(LongText))}")
         if pairs is not None and len(pairs) != len(texts):
             raise InputError(f"There are {len(texts)} texts but {len(pairs)} pairs; give each text its pair.")
-        columns = [self._split(texts, "texts", offsets, first)]
+        columns = [self._split(texts, "texts", offsets, places)]
         if pairs is not None:
-            columns.append(self._split(pairs, "pairs", offsets, first))
+            columns.append(self._split(pairs, "pairs", offsets, places))
         template = self._templates[len(columns) - 1]
         room = self._room(max_length, template.specials)
 
         encoded = []
-        for index, contents in enumerate(zip(*columns, strict=True), first):
+        for index, contents in enumerate(zip(*columns, strict=True)):
             lengths = [content.shape[1] for content in contents]
-            choices = _choose(lengths, room, long, overlap, f"texts[{index}]")
+            choices = _choose(lengths, room, long, overlap, moving, _called("texts", index, places))
             sequences = [
                 template.fill([content[:, keep] for content, keep in zip(contents, choice, strict=True)])
                 for choice in choices
@@ -253,16 +255,18 @@ class Tokenizer:
             raise InputError(f"max_length={limit} leaves no room for text beside {specials} special tokens.")
         return limit - specials
 
-    def _split(self, texts: Sequence[str], name: str, offsets: bool, first: int) -> list[np.ndarray]:
+    def _split(self, texts: Sequence[str], name: str, offsets: bool, places: Sequence[str] | None) -> list[np.ndarray]:
         """The content tokens of each text as columns, (1, n) int32: ids; with offsets (3, n): ids, starts, ends."""
         if isinstance(texts, str):
             raise InputError(f"{name} must be a list of texts, not one text; put it in a list.")
-        for index, text in enumerate(texts, first):
+        for index, text in enumerate(texts):
             if not isinstance(text, str):
-                raise InputError(f"{name}[{index}] is {text!r:.40} ({type(text).__name__}), but must be a text (str).")
+                place = _called(name, index, places)
+                raise InputError(f"{place} is {text!r:.40} ({type(text).__name__}), but must be a text (str).")
             if not text.isascii() and SURROGATE.search(text):
+                place = _called(name, index, places)
                 raise InputError(
-                    f"{name}[{index}] has a lone surrogate, half of a character that was decoded wrongly. Decode it "
+                    f"{place} has a lone surrogate, half of a character that was decoded wrongly. Decode it "
                     "again, or replace it: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
                 )
         # the fast call is the library's own without offsets
@@ -305,8 +309,15 @@ class _Template:
         return TokenSequence(columns[0], np.repeat(self.segments, lengths), np.repeat(self.source, lengths), offsets)
 
 
+def _called(name: str, index: int, places: Sequence[str] | None) -> str:
+    """What a message calls a text: by default pairs[3]; else its place, or "The pair of" it."""
+    if places is None:
+        return f"{name}[{index}]"
+    return places[index] if name == "texts" else f"The pair of {places[index]}"
+
+
 def _choose(
-    lengths: list[int], room: int, long: LongText, overlap: int | None, name: str
+    lengths: list[int], room: int, long: LongText, overlap: int | None, moving: Literal["longer", "second"], name: str
 ) -> list[list[slice | np.ndarray]]:
     """For each sequence, which tokens of each text it keeps, so that at most `room` remain."""
     total, everything = sum(lengths), [slice(None)] * len(lengths)
@@ -319,21 +330,22 @@ def _choose(
             f"{room}. Shorten it, or choose another policy for long text: {others}."
         )
     if long == "window":
-        moving = max(range(len(lengths)), key=lambda text: (lengths[text], text))
-        room -= total - lengths[moving]
+        moves = len(lengths) - 1 if moving == "second" else max(range(len(lengths)), key=lambda at: (lengths[at], at))
+        room -= total - lengths[moves]
         if room < 1:
+            alone, other = ("first", "second") if moving == "second" else ("shorter", "longer")
             raise InputError(
-                f"{name} and its pair have {lengths[0]} and {lengths[1]} tokens: the shorter alone leaves no room for "
-                "windows over the longer. Shorten it, raise max_length, or choose 'truncate' or 'head_tail'."
+                f"{name} and its pair have {lengths[0]} and {lengths[1]} tokens: the {alone} alone leaves no room for "
+                f"windows over the {other}. Shorten it, raise max_length, or choose 'truncate' or 'head_tail'."
             )
         overlap = room // 4 if overlap is None else overlap
         if not 0 <= overlap < room:
             raise InputError(
                 f"overlap={overlap} must be 0 to {room - 1}: windows of {name} have room for {room} tokens."
             )
-        last = lengths[moving] - room
+        last = lengths[moves] - room
         starts = [*range(0, last, room - overlap), last]
-        return [[*everything[:moving], slice(at, at + room), *everything[moving + 1 :]] for at in starts]
+        return [[*everything[:moves], slice(at, at + room), *everything[moves + 1 :]] for at in starts]
     shares = [room]
     if len(lengths) == 2:
         shorter = min(*lengths, room // 2)

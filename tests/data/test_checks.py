@@ -157,6 +157,20 @@ def test_a_validation_text_meets_its_own_label_first() -> None:
     assert "another label: 1: dev 2 ('good') and row 3 ('bad')" in unlike
 
 
+def test_sets_of_labels_and_tags_contradict_too() -> None:
+    sets = [frozenset("a"), frozenset("ba"), frozenset("ab"), frozenset[str]()]
+    report = check([Item(LONG, label, f"row {at}") for at, label in enumerate(sets)])
+    assert (len(report.conflicts), report.repeats, report.counts) == (1, 1, {})
+    assert any("row 0 (a) and row 1 (a b)" in sentence for sentence in report.warnings())
+    near = [Item(LONG, frozenset("a"), "row 1"), Item(LONG + " all", frozenset("b"), "row 2")]
+    assert found(check(near)) == (0, 1, 0, 0)
+    tagging = [("O", "B-x"), ("O", "O"), ("O", "B-x")]
+    report = check([Item("ada sang", tags, f"row {at}") for at, tags in enumerate(tagging)])
+    assert (len(report.conflicts), report.repeats) == (1, 1)
+    assert any("row 0 (B-x) and row 1 (none)" in sentence for sentence in report.warnings())
+    assert found(check([Item(LONG, ("O",) * 24, "row 1"), Item(LONG + " all", ("O",) * 25, "row 2")])) == (0, 0, 0, 0)
+
+
 def test_rare_labels() -> None:
     train = [Item(" ".join(words(5, seed)), "c" if seed < 9 else "b" if seed < 19 else "a", "") for seed in range(119)]
     report = check(train)

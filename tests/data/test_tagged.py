@@ -157,11 +157,11 @@ def test_the_words_of_wnut_are_read_with_their_tags(data: Path) -> None:
 
 def test_a_span_inside_a_word_is_widened_and_counted() -> None:
     found = tagged.of_spans("Lovelaces notes", [{"start": 0, "end": 8, "label": "person"}], "a")
-    assert (found.tags, found.uneven) == (("B-person", "O"), 1)
+    assert (found.tags, found.uneven) == (("B-person", "O"), ((0, 1, "person"),))
     found = tagged.of_spans("Ada  wrote", [{"start": 0, "end": 5, "label": "person"}], "a")
-    assert (found.tags, found.uneven) == (("B-person", "O"), 1)
-    found = tagged.of_spans("Ada", [{"start": "0", "end": 3.0, "label": "person"}], "a")
-    assert (found.tags, found.uneven) == (("B-person",), 0)
+    assert (found.tags, found.uneven) == (("B-person", "O"), ((0, 1, "person"),))
+    found = tagged.of_spans("Ada", [{"start": 0, "end": 3.0, "label": "person"}], "a")
+    assert (found.tags, found.uneven) == (("B-person",), ())
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,9 @@ def test_a_span_inside_a_word_is_widened_and_counted() -> None:
         ([(0, 3, 5)], 'a span must have "start"'),
         ([(None, 3, "x")], 'a span must have "start"'),
         ([("a", 3, "x")], 'a span must have "start"'),
+        ([("0", 3, "x")], 'a span must have "start", "end" and "label", the first two whole numbers'),
+        ([(0, 2.9, "x")], 'a span must have "start", "end" and "label", the first two whole numbers'),
+        ([(False, 3, "x")], 'a span must have "start", "end" and "label", the first two whole numbers'),
         ([(0, float("inf"), "x")], 'a span must have "start"'),
         ([(float("nan"), 3, "x")], 'a span must have "start"'),
     ],
@@ -218,6 +221,11 @@ def test_rows_that_cannot_be_are_refused(row: dict[str, Any], message: str, tmp_
     [
         ("a O\nb\n", "test.conll line 2 is 'b'"),
         ("a\tO\n\tB-x\n", "test.conll line 2"),
+        ("a DT B-NP O\nb NN I-NP\n", "test.conll line 2 is 'b NN I-NP': it has 3 columns, but the first line has 4"),
+        (
+            "-DOCSTART- -X- O\n\na O\n\nb NN O\n",
+            "test.conll line 5 is 'b NN O': it has 3 columns, but the first line has 2",
+        ),
         ("a\tO\nb\t\n", "test.conll line 2"),
         ("", "test.conll is empty"),
         ("\n\n \t\n", "test.conll holds no sentences"),
@@ -471,8 +479,12 @@ def test_sets_of_labels_are_lists_texts_or_columns() -> None:
         (["a", "b", "a"], ("a", "b")),
         ([], ()),
         ("", ()),
-        ("a|b; c,a", ("a", "b", "c")),
+        ("a|b; c|a", ("a", "b", "c")),
+        ("Health, Fitness|Food", ("Health, Fitness", "Food")),
+        ("Health, Fitness", ("Health, Fitness",)),
         (5, ("5",)),
+        (1.0, ("1",)),
+        (True, ("1",)),
         ([1, 2], ("1", "2")),
     ):
         assert classes(of(value), ["label"]) == expected
@@ -488,6 +500,40 @@ def test_numbers_are_finite() -> None:
     assert numbers(Row({"x": "-1.5", "y": 2}, "a"), ["x", "y"]) == (-1.5, 2.0)
     for wrong in ("", "five", None, "nan", "inf", float("nan"), [1], 10**400, 1e39, "1e999"):
         refused(lambda wrong=wrong: numbers(of(wrong), ["label"]), "train.jsonl line 9", "must be a number")  # type: ignore[misc]
+
+
+def test_answers_and_other_columns_are_no_choices(tmp_path: Path) -> None:
+    given = {"question": "q", "A": "x", "B": "y", "NO": "17", "AB": "z", "answer": "B"}
+    path = write(tmp_path / "some.jsonl", [given])
+    for labelled in (True, False):
+        (one,) = choices.read(path, "test", PLAIN, labelled=labelled)
+        assert (one.choices, one.answer) == (("x", "y"), 1 if labelled else None)
+
+
+def test_swags_endings_go_on_with_its_second_sentence(tmp_path: Path) -> None:
+    given = {"startphrase": "He sits. He", "sent1": "He sits.", "sent2": "He", "ending0": "sings.", "ending1": "runs."}
+    for more in ({"label": 1}, {"label": "1", "video-id": "v"}, {"label": "runs."}):
+        (one,) = one_of(tmp_path, {**given, **more})
+        assert (one.question, one.choices, one.answer) == ("He sits.", ("He sings.", "He runs."), 1)
+    bare = {**given, "label": 0, "sent2": ""}
+    del bare["startphrase"]
+    (one,) = one_of(tmp_path, bare)
+    assert one.choices == ("sings.", "runs.")
+    (one,) = one_of(tmp_path, {**given, "label": 0}, text="startphrase")
+    assert (one.question, one.choices) == ("He sits. He", ("sings.", "runs."))
+
+
+def test_arcs_own_form_is_read(tmp_path: Path) -> None:
+    offered = [{"text": "x", "label": "A"}, {"text": "y", "label": "B"}]
+    numbered = [{"text": "x", "label": "1"}, {"text": "y", "label": "2"}]
+    for held, key in ((offered, "B"), (numbered, "2")):
+        (one,) = one_of(tmp_path, {"id": "1", "question": {"stem": "q", "choices": held}, "answerKey": key})
+        assert (one.question, one.choices, one.answer) == ("q", ("x", "y"), 1)
+    refused(
+        lambda: one_of(tmp_path, {"question": {"stem": "q", "choices": [{"label": "A"}] * 2}, "answerKey": "A"}),
+        "some.jsonl line 1",
+    )
+    refused(lambda: one_of(tmp_path, {"question": {"stem": "q"}, "answerKey": "A"}), "some.jsonl line 1", "choices")
 
 
 def test_class_numbers_in_lists_of_the_hub_are_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from clozeline.errors import InputError
-from clozeline.evaluate.calibration import HOTTEST, fit_temperature, log_scores, reliability
+from clozeline.evaluate.calibration import HOTTEST, cross_entropy, fit_temperature, log_scores, reliability, softmax
 
 
 def drawn(temperature: float, classes: int, examples: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -96,3 +97,14 @@ def test_large_logits_do_not_overflow() -> None:
     logits = np.array([[1e4, 0.0], [0.0, 1e4], [1e4, 0.0]])
     assert reliability(logits, np.array([0, 1, 1])).ece == pytest.approx(1 / 3)
     assert math.isfinite(fit_temperature(logits, np.array([0, 1, 1])))
+
+
+def test_scores_and_losses_are_torchs() -> None:
+    logits = 50 * np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    logits[3:, 3] = -np.inf  # no such output
+    targets = np.arange(20) % 3
+    exact = torch.from_numpy(logits).double()
+    np.testing.assert_allclose(softmax(logits), torch.softmax(exact, -1).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(softmax(logits[0]), softmax(logits)[0], rtol=1e-12)
+    expected = torch.nn.functional.cross_entropy(exact, torch.from_numpy(targets)).item()
+    assert cross_entropy(logits, targets) == pytest.approx(expected, rel=1e-12)

@@ -45,6 +45,19 @@ def test_a_model_does_not_differ_from_itself() -> None:
         assert found.overall.a == pytest.approx(same.value)
 
 
+def test_every_metric_to_compare_by_is_the_one_of_a_check() -> None:
+    random = np.random.default_rng(1)
+    logits, targets = random.normal(size=(80, 4)), random.integers(0, 3, 80)
+    for metric, value in classification.measures(logits, targets).items():
+        assert classification.counted(logits, targets, metric).value == pytest.approx(value)
+    sets = (random.random((80, 4)) < [0.5, 0.2, 0.8, 0]).astype(int)
+    for metric, value in multilabel.measures(logits - [0, 0, 0, 9], sets).items():
+        assert multilabel.counted(logits - [0, 0, 0, 9], sets, metric=metric).value == pytest.approx(value)
+    tags = [[["O", "B-a", "I-a"][at] for at in random.integers(0, 3, 5)] for _ in range(40)]
+    for metric, value in entities.measures(tags, tags[::-1]).items():
+        assert entities.counted(tags, tags[::-1], metric).value == pytest.approx(value)
+
+
 def test_p_is_the_share_of_all_swaps() -> None:
     old, new = np.zeros(9, bool), np.array([1, 1, 1, 1, 1, 1, 0, 0, 0], bool)
     old[6] = True  # of the seven that differ, six speak for the new model

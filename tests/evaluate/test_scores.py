@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import clozeline as cl
 from clozeline.cli import main
 from clozeline.data import conll, squad
+from clozeline.data.packing import Samples
 from clozeline.data.tags import Span, spans
 from clozeline.evaluate import answers, entities
 
@@ -109,6 +111,34 @@ def test_sentences_without_entities_score_nothing() -> None:
     assert (found.f1.value, found.f1.high, found.types) == (0, 0, {})
 
 
+def test_what_a_model_did_not_read_is_said_of_entities_and_answers() -> None:
+    tags = [["B-a"], ["O"], ["B-a", "O"]]
+    golds = {"a": ["x"], "b": ["y"], "c": ["z"]}
+    cut, windows = np.array([0, 7, 3]), np.array([3, 1, 2])
+    for found in (
+        entities.report(tags, tags, cut=cut, windows=windows),
+        answers.report(golds, {"a": "x"}, cut=cut, windows=windows),
+    ):
+        told = found.as_dict()
+        assert (told["truncated_texts"], told["truncated_tokens"]) == (2, 10)
+        assert (told["windowed_texts"], told["windows"]) == (2, 5)
+        assert ", 2 texts truncated by 10 tokens, 2 texts read in 5 windows)" in str(found)
+    for whole in (entities.report(tags, tags), answers.report({"a": ["x"]}, {"a": "x"})):
+        assert whole.as_dict()["truncated_texts"] == whole.as_dict()["windows"] == 0
+        assert "truncated" not in str(whole) and "windows" not in str(whole)
+
+
+def test_windows_are_of_a_text_or_of_each_of_its_parts() -> None:
+    none = np.zeros(0, np.int64)
+    texts = Samples(np.zeros(6), None, bounds=np.arange(7), first=np.array([0, 3, 4, 6]), tokens=none, cut=none)
+    assert texts.windows.tolist() == [3, 1, 2]
+    # of three choices the last one in two windows
+    parts = np.array([0, 1, 2, 2, 0, 1])
+    asked = replace(texts, first=np.array([0, 4, 6]), parts=parts)
+    assert asked.windows.tolist() == [1, 1, 2, 1, 1]
+    assert replace(texts, first=np.array([0, 3, 6]), parts=np.zeros(6)).windows.tolist() == [3, 3]
+
+
 def test_counted_answers_are_the_ones_reported() -> None:
     golds = {"a": ["the x y"], "b": [], "c": ["y"], "d": ["x z"]}
     guessed = {"a": "x", "b": "", "c": "y"}
@@ -190,7 +220,7 @@ def test_broken_columns_are_named(content: bytes, message: str, tmp_path: Path) 
 
 def test_columns_of_many_kinds_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.conll").write_bytes(
-        b"\xef\xbb\xbf-DOCSTART- -X- O O\r\n\r\nEU NNP B-NP B-ORG\r\nrejects VBZ B-VP O\r\n\t\r\n\r\nx\ty z\tO"
+        b"\xef\xbb\xbf-DOCSTART- -X- O O\r\n\r\nEU NNP B-NP B-ORG\r\nrejects VBZ B-VP O\r\n\t\r\n\r\nx\ty z\t\tO"
     )
     found = list(conll.sentences(tmp_path / "a.conll"))
     assert [(each.words, each.tags) for each in found] == [(("EU", "rejects"), ("B-ORG", "O")), (("x",), ("O",))]

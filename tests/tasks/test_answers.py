@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +185,46 @@ def test_a_question_longer_than_the_window_is_refused(words_only: Tokenizer) -> 
         QuestionAnswering(long="error").samples(words_only, [asked(LONG)])
 
 
-def test_a_long_question_about_a_short_passage_moves_and_the_passage_is_whole(words_only: Tokenizer) -> None:
-    samples = QuestionAnswering(max_length=16).samples(words_only, [asked("w5 w6 w7", ("w6", 3), question=LONG)])
-    assert {*learned(samples)[0]} == {"w6"}
-    assert len(learned(samples)[0]) > 10
+def test_each_window_has_the_whole_question(words_only: Tokenizer) -> None:
+    """Also where it is longer than the passage, which still is what moves."""
+    question = " ".join(PLAIN[:9])
+    samples = QuestionAnswering(max_length=16).samples(words_only, [asked("w5 w6 w7 w8 w9", question=question)])
+    assert samples.source is not None
+    assert len(samples.bounds) - 1 == 2
+    for first, after in pairwise(samples.bounds):
+        asking = samples.ids[first:after][samples.source[first:after] == 0]
+        assert words_only.decode(asking) == question
+
+
+def test_messages_about_long_texts_name_the_question(words_only: Tokenizer) -> None:
+    given = [asked("w1"), asked("w5 w6 w7", question=LONG, name="dev.json question 7")]
+    with pytest.raises(InputError, match=r"^dev.json question 7 and its pair .* leaves no room for windows"):
+        QuestionAnswering(max_length=16).samples(words_only, given)
+    with pytest.raises(
+        InputError, match=r"^dev.json question 7 and its pair have 203 tokens, but there is room for 61"
+    ):
+        QuestionAnswering(long="error").samples(words_only, given)
+
+
+def test_a_passage_of_validation_that_stands_in_training_is_said() -> None:
+    train = [asked(LONG, question="w1", name="train 1"), asked(LONG, question="w2", name="train 2")]
+    validation = [
+        asked(LONG + " w3", question="w4", name="dev 1"),
+        asked(LONG + " w3", question="w5", name="dev 2"),
+        asked("w7 w8", name="dev 3"),
+        asked(LONG.upper(), name="dev 4"),
+    ]
+    (said,) = QuestionAnswering().notes(train, validation)
+    assert "passages that stand in training too: 2 of 3 (66.67%), 1 of them nearly the same: dev 4 and train 1" in said
+    assert QuestionAnswering().notes(train, validation[2:3]) == []
+    assert QuestionAnswering().notes(train, []) == []
+
+
+def test_of_nothing_comes_no_answer(words_only: Tokenizer) -> None:
+    for task, score in ((QuestionAnswering(), 0.0), (QuestionAnswering(threshold=0.0), 1.0)):
+        samples = task.samples(words_only, [asked("")])
+        (found,) = task.decode(random_logits(samples), samples)
+        assert (found.text, found.score, found.best) == ("", score, ())
 
 
 # -- spans

@@ -120,6 +120,11 @@ def test_what_is_cut_is_counted_over_all_choices(tokenizer: Tokenizer) -> None:
     assert (report.truncated_texts, report.truncated_tokens) == (1, 181)
 
 
+def test_a_question_that_is_too_long_is_named(tokenizer: Tokenizer) -> None:
+    with pytest.raises(InputError, match=r"^c and its pair have 151 tokens"):
+        MultipleChoice(long="error").samples(tokenizer, EXAMPLES)
+
+
 def test_neither_order_nor_neighbours_change_a_choice(folder: Path) -> None:
     model = cl.load(folder)
     questions = [one.question for one in EXAMPLES]

@@ -201,6 +201,47 @@ def test_a_column_for_each_label_names_them_all() -> None:
     assert MultiLabelClassification().settled(examples([("b", "a"), ()]), "x", Columns()).labels == ("a", "b")
 
 
+def test_one_column_of_marks_is_one_label(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,toxic\nw1,1\nw2,0\n")
+    (tmp_path / "b.csv").write_text("text,toxic\nw1,0|1\nw2,0\n")
+    for given in ("toxic", ["toxic"]):
+        columns = Columns(label=given)
+        task = MultiLabelClassification()
+        found = task.read(tmp_path / "a.csv", "train", columns)
+        assert [example.label for example in found] == [("toxic",), ()]
+        assert task.settled(found, "a.csv", columns).labels == ("toxic",)
+        found = MultiLabelClassification(("toxic", "rude")).read(tmp_path / "a.csv", "test", columns)
+        assert [example.label for example in found] == [("toxic",), ()]
+        found = MultiLabelClassification(("0", "1", "2")).read(tmp_path / "a.csv", "test", columns)
+        assert [example.label for example in found] == [("1",), ("0",)]
+        found = task.read(tmp_path / "b.csv", "train", columns)
+        assert [example.label for example in found] == [("0", "1"), ("0",)]
+
+
+def test_a_text_that_is_too_long_is_named(tokenizer: Tokenizer) -> None:
+    with pytest.raises(InputError, match=r"^line 1 has 150 tokens, but there is room for 62"):
+        TextClassification(ABC, long="error").samples(tokenizer, examples(["a", "b"], ["w1", " ".join(PLAIN * 3)]))
+
+
+def test_what_is_wrong_with_sets_and_soft_labels_is_said(tokenizer: Tokenizer) -> None:
+    task = MultiLabelClassification(ABC)
+    train = task.samples(tokenizer, examples([("a",)] * 30 + [("a", "b")] * 2))
+    said = task.lacks(train, task.samples(tokenizer, examples([("a",), ()])))
+    assert len(said) == 3
+    assert "Label 'a' has 32 training texts, but 'b' 2. " in said[0]
+    assert said[1:] == [
+        "No validation text has the label 'b', so validation says nothing about it.",
+        "No training text has the label 'c'; the model cannot learn it.",
+    ]
+    few = task.samples(tokenizer, examples([("a",), ("b",)] * 1 + [()] * 198 + [("c",)] * 3))
+    assert "has 3 training texts, but 'a' 1; 'b' 1." in task.lacks(few, None)[0]
+    (said_of_sets,) = task.notes(examples([("a", "b"), ("b", "a"), ("a",)], ["w1 w2"] * 3), [])[:1]
+    assert "with different labels: 1: line 0 (a b) and line 2 (a)" in said_of_sets
+    notes = TextClassification(ABC).notes(examples([{"a": 0.4, "b": 0.6}, "b", {"a": 0.9, "b": 0.1}], ["w1"] * 3), [])
+    assert "with different labels: 1: line 0 ('b') and line 2 ('a')" in notes[0]
+    assert "with the same label: 1 of 3" in notes[1]
+
+
 def test_a_set_may_have_one_label_only(tokenizer: Tokenizer) -> None:
     task = MultiLabelClassification().settled(examples([("toxic",), ()]), "x", Columns())
     samples = task.samples(tokenizer, examples([("toxic",), ()]))
@@ -210,6 +251,14 @@ def test_a_set_may_have_one_label_only(tokenizer: Tokenizer) -> None:
     assert str(task.report(logits, samples))
     with pytest.raises(InputError, match="x has no labels"):
         MultiLabelClassification().settled(examples([(), ()]), "x", Columns())
+
+
+def test_a_column_called_score_is_the_number(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,score\nw1,2.5\n")
+    (found,) = Regression().read(tmp_path / "a.csv", "train", Columns())
+    assert (found.text, found.label) == ("w1", (2.5,))
+    with pytest.raises(InputError, match=r"Which column of a\.csv is the label"):
+        TextClassification().read(tmp_path / "a.csv", "train", Columns())
 
 
 def test_numbers_have_the_squared_error(tokenizer: Tokenizer) -> None:

@@ -283,9 +283,9 @@ def test_what_is_cut_is_counted_and_has_no_entities(
         assert found.tokens == size
         given = [tag if at in seen else "O" for at, tag in enumerate(example.tags)]
         assert entities(found) == characters(example, given, plain=scheme == "plain")
-    with pytest.raises(InputError, match="50 tokens, but there is room for 16"):
+    with pytest.raises(InputError, match=r"^a.conll line 9 has 50 tokens, but there is room for 16"):
         task_of(scheme, long="error", max_length=18).samples(
-            words_only, [tagged.of_words(PLAIN, ["O"] * 50, "a")], targets=False
+            words_only, [tagged.of_words(PLAIN, ["O"] * 50, "a.conll line 9")], targets=False
         )
 
 
@@ -570,10 +570,45 @@ def test_wrong_data_is_refused_in_one_sentence(finder: cl.Model, tmp_path: Path)
         finder.evaluate(tmp_path / "odd.conll")
 
 
-def test_uneven_spans_are_said_before_training() -> None:
-    example = tagged.of_spans("Lovelaces", [{"start": 0, "end": 8, "label": "person"}], "train.jsonl line 1")
-    notes = task_of("BIO").notes([example], [])
-    assert any("1 spans begin or end inside a word, the first in train.jsonl line 1" in note for note in notes)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_uneven_spans_are_said_and_never_right(
+    scheme: str, words_only: Tokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A prediction is of whole words: it cannot have the characters 3 to 7 of "w1 w2w31 w4 w3"."""
+    spans = [{"start": 3, "end": 5, "label": "person"}, {"start": 12, "end": 14, "label": "person"}]
+    example = tagged.of_spans("w1 w2w31 w4 w3", spans, "test.jsonl line 1")
+    task = task_of(scheme)
+    if scheme == "plain":
+        task = TokenClassification(["B-person", "O"], scheme="plain")
+    samples = task.samples(words_only, [example])
+    assert "1 spans begin or end inside a word, the first in test.jsonl line 1" in caplog.text
+    logits = perfect(task, samples)
+    assert [entity.text for entity in task.decode(logits, samples)[0].entities] == ["w2w31", "w3"]
+    assert task.check(logits, samples).scores == {"f1": 0.5, "precision": 0.5, "recall": 0.5}
+    report = task.report(logits, samples)
+    assert (report.f1.value, report.unknown) == (0.5, ())
+    assert {kind: each.gold for kind, each in report.types.items()} == task.counts(samples)
+    assert task.counted(logits, samples).value == 0.5
+
+
+def test_what_is_wrong_with_tags_is_said(words_only: Tokenizer) -> None:
+    task = task_of("BIO")
+    rows = [["B-person", "O"]] * 20 + [["O", "B-place"]]
+    given = [tagged.of_words([PLAIN[at], "w1"], row, f"line {at}") for at, row in enumerate(rows)]
+    said = task.lacks(task.samples(words_only, given), task.samples(words_only, given[:1]))
+    assert "Label 'person' has 20 entities in training, but 'place' 1." in said[0]
+    assert said[1:] == [
+        "No training text has the label 'e-mail'; the model cannot learn it.",
+        "No validation text has the label 'place', so validation says nothing about it.",
+    ]
+    same = [
+        tagged.of_words(["Ada", "sang"], ["B-person", "O"], "line 1"),
+        tagged.of_words(["Ada", "sang", "."], ["B-person", "O", "O"], "line 2"),
+        tagged.of_words(["Ada", "sang"], ["O", "O"], "line 3"),
+    ]
+    notes = task.notes(same, [])
+    assert "different labels: 1: line 1 (B-person) and line 3 (none)" in notes[0]
+    assert "with the same label: 1 of 3" in notes[1]
 
 
 def test_the_loss_counts_tokens_with_a_tag_only(words_only: Tokenizer) -> None:

@@ -20,7 +20,7 @@ import torch
 
 import clozeline as cl
 from clozeline.train.distributed import Group
-from helpers import reviews, write_csv
+from helpers import PLAIN, reviews, write_csv
 
 FLAGS = ("--epochs", "3", "--batch-size", "7", "--learning-rate", "2e-3", "--precision", "fp32", "--save-every", "2")
 
@@ -109,6 +109,32 @@ def test_two_processes_take_the_steps_of_one(plain: Path, data: list[str], pair:
     first, second = cl.load(tmp_path / "one" / "model"), cl.load(pair / "model")
     for a, b in zip(first.network.parameters(), second.network.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
+
+
+def test_two_processes_share_windows_of_long_texts_and_frozen_layers(plain: Path, tmp_path: Path) -> None:
+    """Token classification, whose steps are of windows and not of texts, with a lower layer that has no gradient."""
+    random, sentences = np.random.default_rng(0), []
+    for length in random.integers(20, 27, 8):
+        words = random.choice(PLAIN[:40], size=length).tolist()
+        sentences.append("\n".join(f"{word}\t{'B-thing' if word < 'w2' else 'O'}" for word in words))
+    data = tmp_path / "train.conll"
+    data.write_text("\n\n".join(sentences) + "\n")
+    named = ("--validation", data, "--task", "token-classification", "--max-length", "16", "--freeze", "1")
+    done = run(2, plain, data, *named, "--out", tmp_path / "2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    how: dict[str, Any] = dict(epochs=3, batch_size=7, learning_rate=2e-3, precision="fp32", save_every=2, freeze=1)
+    cl.load(plain, cl.TokenClassification(max_length=16)).fit(data, data, out=tmp_path / "1", quiet=True, **how)
+    one, two = lines(tmp_path / "1"), lines(tmp_path / "2")
+    assert len(one) == len(two) > 3 * (8 // 7 + 2)  # more steps than texts would give
+    for alone, together in zip(one, two, strict=True):
+        for key in alone.keys() & {"loss", "validation_loss", "f1"}:
+            assert together[key] == pytest.approx(alone[key], rel=2e-4, abs=1e-6), key
+    before, after = cl.load(plain), [cl.load(tmp_path / name / "model") for name in "12"]
+    for a, b in zip(*(model.network.parameters() for model in after), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
+    start, end = (dict(model.network.named_parameters()) for model in (before, after[1]))
+    frozen = [name for name in start if name in end and torch.equal(start[name], end[name])]
+    assert any("layers.0." in name for name in frozen) and not any("layers.1." in name for name in frozen)
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes to kill in /proc")

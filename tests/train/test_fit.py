@@ -340,9 +340,8 @@ def test_an_unknown_label_is_refused_with_its_place_and_the_nearest(folder: Fold
 # -- alarms
 
 
-def epoch(number: int, loss: float, predicted: tuple[int, int] = (5, 5), train_loss: float = 0.5) -> Epoch:
-    counts = dict(zip(("no", "yes"), predicted, strict=True))
-    return Epoch(number, 10 * number, train_loss, loss, "accuracy", {"accuracy": 0.8}, counts)
+def epoch(number: int, loss: float, collapsed: str | None = None, train_loss: float = 0.5) -> Epoch:
+    return Epoch(number, 10 * number, train_loss, loss, "accuracy", {"accuracy": 0.8}, {}, collapsed)
 
 
 def said(losses: list[float]) -> list[str]:
@@ -384,18 +383,26 @@ def test_a_run_on_long_texts_says_what_it_cut_of_each_set(folder: Folder) -> Non
     assert not any("tokens" in text for text in whole.warnings)
 
 
-def test_one_label_for_every_text_is_said_with_the_label() -> None:
+def test_a_collapse_is_said_once_with_what_is_predicted() -> None:
     alarms = Alarms()
-    alarms.epochs([epoch(1, 0.7, (9, 1))])
+    alarms.epochs([epoch(1, 0.7)])
     assert alarms.said == []
-    alarms.epochs([epoch(1, 0.7, (9, 1)), epoch(2, 0.6, (0, 10))])
+    alarms.epochs([epoch(1, 0.7), epoch(2, 0.6, "'yes'")])
+    alarms.epochs([epoch(1, 0.7), epoch(2, 0.6, "'yes'"), epoch(3, 0.5, "'yes'")])
     (text,) = alarms.said
     assert "Epoch 2: the model predicts 'yes' for all of the validation data" in text
 
 
 @pytest.mark.parametrize(
     ("losses", "alarms"),
-    [([0.7, 0.6, 0.5], 0), ([0.5, 0.6], 1), ([0.7, 0.5, 0.6], 1), ([0.5, 0.6, 0.7, 0.8], 1), ([0.5, 0.7, 0.6], 1)],
+    [
+        ([0.7, 0.6, 0.5], 0),
+        ([0.5, 0.6], 1),
+        ([0.7, 0.5, 0.6], 1),
+        ([0.5, 0.6, 0.7, 0.8], 1),
+        ([0.5, 0.7, 0.6], 1),
+        ([0.5, 0.504], 0),
+    ],
     ids=str,
 )
 def test_a_rising_validation_loss_is_said_once(losses: list[float], alarms: int) -> None:

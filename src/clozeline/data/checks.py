@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
@@ -57,11 +57,15 @@ UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4
 WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")  # of Thai, Lao, Burmese, Khmer, kana and Han each letter is a word
 
 
+Label = str | frozenset[str] | tuple[str, ...] | None
+"""A class, a set of them, or a tag for each word; None where labels are neither."""
+
+
 class Item(NamedTuple):
-    """A text or, joined by `SEPARATOR`, a pair; its label, None where labels are no classes; and where it stands."""
+    """A text or, joined by `SEPARATOR`, a pair; its label; and where it stands."""
 
     text: str
-    label: str | None
+    label: Label
     place: str
 
 
@@ -77,10 +81,11 @@ class Match(NamedTuple):
 class DataReport:
     """What `check` found; every list is in the order of the data.
 
-    counts: training texts by label, most first. sizes: texts of training and of validation. empty: rows without a word,
-    which were not compared. repeats: training texts that say the same as an earlier one with the same label. conflicts,
-    near_conflicts: a training text, and the same, or the one most like it, with another label. leaks, near_leaks: a
-    validation text, and the same training text or the one most like it. crowded: texts not compared with all look-alikes.
+    counts: training texts by class, most first, of labels that are one. sizes: texts of training and of validation. empty:
+    rows without a word, which were not compared. repeats: training texts that say the same as an earlier one with the same
+    label. conflicts, near_conflicts: a training text, and the same, or the one most like it, with another label (but tags,
+    which other words must have). leaks, near_leaks: a validation text, and the same training text or the one most like it.
+    crowded: texts not compared with all look-alikes.
     """
 
     counts: dict[str, int]
@@ -95,14 +100,9 @@ class DataReport:
 
     def warnings(self) -> list[str]:
         """Sentences for a user: what was found, how often, where first, and what to do; none where all is well."""
-        said = []
         train, validation = self.sizes
-        most = next(iter(self.counts), "")
-        if rare := [f"{label!r} {count:,}" for label, count in self.counts.items() if count < RARE * self.counts[most]]:
-            said.append(
-                f"Label {most!r} has {self.counts[most]:,} training texts, but {_first(rare)}. A model may never predict a "
-                'rare label: class_weights="balanced" gives it weight, and macro F1 shows what accuracy hides.'
-            )
+        advice = 'class_weights="balanced" gives it weight, and macro F1 shows what accuracy hides'
+        said = rare(self.counts, "training texts", advice)
         if leaks := self.leaks + self.near_leaks:
             much = len(leaks) >= MATTERS * validation
             said.append(
@@ -142,6 +142,33 @@ class DataReport:
         return said
 
 
+def rare(counts: Mapping[str, int], what: str, advice: str, least: float = 0) -> list[str]:
+    """The sentence about labels that have less than `RARE` of what the most frequent one has, or than `least`; or none.
+
+    counts: `what`, such as "training texts", by label; those without any are not named. advice: what to do.
+    """
+    most = max(counts, key=counts.__getitem__, default="")
+    few = [name for name, count in counts.items() if 0 < count < max(RARE * counts[most], least)]
+    if not few:
+        return []
+    shown = _first([f"{name!r} {counts[name]:,}" for name in sorted(few, key=counts.__getitem__, reverse=True)])
+    return [
+        f"Label {most!r} has {counts[most]:,} {what}, but {shown}. A model may never predict a rare label: {advice}."
+    ]
+
+
+def passages(report: DataReport) -> list[str]:
+    """The sentence about passages of validation that stand in training, of a report about passages; or none."""
+    leaks, validation = report.leaks + report.near_leaks, report.sizes[1]
+    if not leaks:
+        return []
+    return [
+        f"Validation passages that stand in training too: {len(leaks):,} of {validation:,} ({len(leaks) / validation:.2%}), "
+        f"{len(report.near_leaks):,} of them nearly the same: {_places(leaks)}. A model has learned answers from them; "
+        "keep all questions about a passage in one of the two."
+    ]
+
+
 def _first(found: Sequence[str]) -> str:
     return "; ".join(found[:3]) + ("; ..." if len(found) > 3 else "")
 
@@ -150,9 +177,17 @@ def _places(found: Sequence[Match]) -> str:
     """The first of them, with their labels where these differ."""
     shown = []
     for first, second, _ in found[:4]:
-        labels = ("", "") if first.label == second.label else (f" ({first.label!r})", f" ({second.label!r})")
+        labels = ("", "") if first.label == second.label else (_shown(first.label), _shown(second.label))
         shown.append(f"{first.place}{labels[0]} and {second.place}{labels[1]}")
     return _first(shown)
+
+
+def _shown(label: Label) -> str:
+    """A label in brackets; of tags, those that are not O."""
+    if isinstance(label, str):
+        return f" ({label!r})"
+    names = sorted(label) if isinstance(label, frozenset) else [tag for tag in label or () if tag != "O"]
+    return f" ({' '.join(names) or 'none'!s:.40})"
 
 
 def check(train: Sequence[Item], validation: Sequence[Item] | None = None) -> DataReport:
@@ -166,7 +201,7 @@ def check(train: Sequence[Item], validation: Sequence[Item] | None = None) -> Da
     empty = same.pop(-1, [])
     pairs, crowded = _candidates(bands)
     # by the row that stands for a text: its first training text of each label; its rows in validation
-    ours: dict[int, dict[str | None, Item]] = {first: {} for first in same}
+    ours: dict[int, dict[Label, Item]] = {first: {} for first in same}
     theirs = {first: [row for row in rows if row >= len(train)] for first, rows in same.items()}
     repeats = 0
     for first, rows in same.items():
@@ -178,7 +213,9 @@ def check(train: Sequence[Item], validation: Sequence[Item] | None = None) -> Da
     unlike: dict[int, tuple[float, int]] = {}
     closest: dict[int, tuple[float, int]] = {}
     for a, b, likeness in _near(items, long[pairs]):  # a < b, and training comes first
-        if ours[a] and ours[b] and not {*ours[a], None} & {*ours[b]} and None not in ours[a]:
+        if ours[a] and ours[b]:
+            if {*ours[a], None} & {*ours[b]} or None in ours[a] or any(isinstance(one, tuple) for one in ours[a]):
+                continue
             unlike[b] = max(unlike.get(b, (0.0, 0)), (likeness, -a))
         elif ours[a] and not ours[b]:
             closest[b] = max(closest.get(b, (0.0, 0)), (likeness, -a))
@@ -192,7 +229,7 @@ def check(train: Sequence[Item], validation: Sequence[Item] | None = None) -> Da
             for row, (first, likeness) in sorted(found.items())
         ]
 
-    counts = Counter(item.label for item in train if item.label is not None)
+    counts = Counter(item.label for item in train if isinstance(item.label, str))
     several = (list(known.values()) for known in ours.values() if len(known) > 1 and None not in known)
     return DataReport(
         counts=dict(counts.most_common()),

@@ -1,6 +1,11 @@
 """Questions with choices, one of which is right: rows with a column for each choice, or with a list of them.
 
 question,A,B,C,D,answer                 {"question": "...", "choices": ["...", "..."], "answer": 1}
+
+ARC's and SWAG's own forms too, where a choice of SWAG is sent2 with an ending:
+
+{"question": {"stem": "...", "choices": [{"text": "...", "label": "A"}]}, "answerKey": "A"}
+sent1,sent2,ending0,ending1,ending2,ending3,label
 """
 
 from __future__ import annotations
@@ -29,10 +34,12 @@ class Choices:
     place: str
 
 
-def read(source: str | Path, split: str, columns: Columns, *, labelled: bool = True) -> list[Choices]:
+def read(
+    source: str | Path, split: str, columns: Columns, *, labelled: bool = True, format: str | None = None
+) -> list[Choices]:
     """The questions of a file of rows or of a hub data set.
 
-    The answer is a choice's letter (A, B, ...), its column, its number from 0, or its text.
+    The answer is a choice's letter (A, B, ...), its column, its number from 0, or its text. format: as in `readers.rows`.
 
     Raises:
         InputError: the source cannot be read, a column is missing or not clear, or a row has no two choices or no answer.
@@ -40,7 +47,8 @@ def read(source: str | Path, split: str, columns: Columns, *, labelled: bool = T
     found: list[Choices] = []
     names: tuple[str, str | None, list[str]] | None = None
     ways: dict[str, str] = {}
-    for row in rows(source, columns=columns.names, encoding=columns.encoding, split=split):
+    for given in rows(source, columns=columns.names, format=format, encoding=columns.encoding, split=split):
+        row = _flat(given)
         names = names or _columns(row, columns, labelled)
         one, way = _choices(row, *names)
         ways.setdefault(way, row.place)
@@ -53,6 +61,14 @@ def read(source: str | Path, split: str, columns: Columns, *, labelled: bool = T
     return found
 
 
+def _flat(row: Row) -> Row:
+    """ARC's own form, where the question holds its choices, as a row with a column of each."""
+    held = row.values.get("question")
+    if not isinstance(held, dict):
+        return row
+    return Row({**row.values, "question": held.get("stem"), "choices": held.get("choices")}, row.place)
+
+
 def _columns(row: Row, columns: Columns, labelled: bool) -> tuple[str, str | None, list[str]]:
     """The columns of question, answer and choices: one column that holds a list, or one a choice."""
     there = list(row.values)
@@ -61,13 +77,14 @@ def _columns(row: Row, columns: Columns, labelled: bool) -> tuple[str, str | Non
     if missing := next((name for name in given if name not in there), None):
         raise InputError(f"{row.place}: there is no column {missing!r}: {nearest(missing, there)}")
     plain = [name for name in there if not _several(row.values[name])]
-    text = columns.text or next((name for name in there if name.lower() in QUESTIONS), None)
+    usual = [name for name in there if name.lower() in QUESTIONS]
+    text = columns.text or ("sent1" if {"sent1", "sent2"} <= {*there} else next(iter(usual), None))
     label = label if label or not labelled else next((name for name in plain if name.lower() in ANSWERS), None)
     choices = list(columns.choices or [name for name in there if name not in plain and name.lower() in LISTS])
     if not choices:
         stems = ("ending", "choice", "option", "solution", "sol", "answer")
-        free = [name for name in there if name not in (text, label)]
-        choices = [name for name in free if name.lower().rstrip("0123456789_") in stems or name in ascii_uppercase]
+        free = [name for name in there if name not in (text, label) and name.lower() not in ANSWERS]
+        choices = [name for name in free if name.lower().rstrip("0123456789_") in stems or name in [*ascii_uppercase]]
     if text is None or (label is None and labelled) or not choices:
         what = "question" if text is None else "choices" if not choices else "answer"
         option = {"question": "text=", "answer": "label=", "choices": "choices="}[what]
@@ -85,6 +102,8 @@ def _choices(row: Row, text: str, label: str | None, columns: Sequence[str]) -> 
     value, marks = [row.values.get(column) for column in columns], list(columns)
     if len(columns) == 1 and _several(value[0]):
         held: Any = value[0]
+        if isinstance(held, list) and held and all(isinstance(each, dict) for each in held):
+            held = {part: [each.get(part) for each in held] for part in ("text", "label")}
         value = held if isinstance(held, list) else held["text"]
         own = held.get("label") if isinstance(held, dict) else None
         marks = [str(mark) for mark in own] if isinstance(own, list) and len(own) == len(value) else []
@@ -98,6 +117,9 @@ def _choices(row: Row, text: str, label: str | None, columns: Sequence[str]) -> 
     if value[: len(choices)] != choices:
         raise InputError(f"{row.place}: an empty choice stands before another one; leave only the last ones empty.")
     answer, way = (None, "") if label is None else _answer(row, label, choices, marks)
+    if text == "sent1" and all(column.startswith("ending") for column in columns):  # SWAG's second sentence is begun
+        begun = row.values.get("sent2") or ""
+        choices = [f"{begun} {ending}".strip() for ending in choices]
     return Choices(question, tuple(choices), answer, row.place), way
 
 

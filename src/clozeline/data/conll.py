@@ -29,17 +29,19 @@ class Tagged:
     place: str
 
 
-def sentences(path: str | Path, *, encoding: str = "utf-8") -> Iterator[Tagged]:
+def sentences(path: str | Path, *, encoding: str = "utf-8", labelled: bool = True) -> Iterator[Tagged]:
     """Stream the sentences of a file: the first column is the word, the last its tag; tabs or spaces stand between them.
 
-    Lines of spaces and tabs only are blank; lines that begin with "-DOCSTART-" are left out.
+    Lines of spaces and tabs only are blank; lines that begin with "-DOCSTART-" are left out. All
+    others have as many columns: two or more, where not `labelled` also one.
 
     Raises:
-        InputError: the file is missing, empty or not text, or a line has one column only; the line is named.
+        InputError: the file is missing, empty or not text, or a line has one column only or not as many as the first; the
+            line is named.
     """
     words: list[str] = []
     tags: list[str] = []
-    start, name, any_found = 1, Path(path).name, False
+    start, name, any_found, wanted = 1, Path(path).name, False, 0
     for number, line in enumerate(chain(lines(path, encoding=encoding), [""]), 1):  # the end is blank too
         columns = line.split("\t") if "\t" in line.strip() else SPACES.split(line.strip(" "))
         columns = [column.strip() for column in columns]
@@ -49,10 +51,16 @@ def sentences(path: str | Path, *, encoding: str = "utf-8") -> Iterator[Tagged]:
                 yield Tagged(tuple(words), tuple(tags), f"{name} line {start}")
             words, tags, start = [], [], number + 1
             continue
-        if len(columns) < 2 or not columns[0] or not columns[-1]:
+        if not columns[0] or (labelled and (len(columns) < 2 or not columns[-1])):
             raise InputError(
                 f"{name} line {number} is {line.strip()!r:.40}: a line holds a word and its tag, with a tab or a space "
                 "between them, or is blank between sentences."
+            )
+        wanted = wanted or len(columns)
+        if len(columns) != wanted:
+            raise InputError(
+                f"{name} line {number} is {line.strip()!r:.60}: it has {len(columns)} columns, but the first line has "
+                f"{wanted}. Each line needs as many."
             )
         words.append(columns[0])
         tags.append(columns[-1])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from clozeline.data.readers import Label, Row, class_name
 from clozeline.errors import InputError
 
-SEPARATORS = re.compile("[|;,]")
+SEPARATORS = re.compile("[|;]")  # a comma stands in names: "Health, Fitness"
 MOST = 3.4e38
 """What fp32, in which losses are computed, can hold."""
 
@@ -33,7 +33,7 @@ def _shares(row: Row, column: str, value: dict[str, object]) -> dict[str, float]
 
 
 def classes(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
-    """Any number of classes: a list of names, or a text with |, ; or , between them; an empty one is no class.
+    """Any number of classes: a list of names, or a text with | or ; (never a comma) between them; an empty one is no class.
 
     Several columns of 0 and 1, each named like a class, are read too.
     """
@@ -44,7 +44,7 @@ def classes(row: Row, columns: Sequence[str]) -> tuple[str, ...]:
         return tuple(column for column, mark in marks.items() if mark == "1")
     value = row.values.get(columns[0])
     if isinstance(value, str | int | bool) or (isinstance(value, float) and value == value):
-        value = SEPARATORS.split(value) if isinstance(value, str) else [value]
+        value = SEPARATORS.split(value) if isinstance(value, str) else [class_name(row, columns)]
     names = [str(name).strip() for name in value] if isinstance(value, list) else None
     if names is None or any(isinstance(name, dict | list) or name is None for name in value or ()):
         raise InputError(

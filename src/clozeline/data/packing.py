@@ -98,13 +98,21 @@ class Samples:
         *,
         long: LongText = "truncate",
         max_length: int | None = None,
+        moving: Literal["longer", "second"] = "longer",
         offsets: bool = False,
+        places: Sequence[str] | None = None,
     ) -> Samples:
-        """Texts, or texts with their pairs, without targets; a chunk at a time, so that little but arrays is held."""
+        """Texts, or texts with their pairs, without targets; a chunk at a time, so that little but arrays is held.
+
+        The arguments are those of `Tokenizer.encode`.
+        """
         parts = []
         for at in range(0, len(texts), CHUNK):
             some, others = texts[at : at + CHUNK], None if pairs is None else pairs[at : at + CHUNK]
-            encoded = tokenizer.encode(some, others, long=long, max_length=max_length, offsets=offsets, first=at)
+            names = places[at : at + CHUNK] if places else [f"texts[{row}]" for row in range(at, at + len(some))]
+            encoded = tokenizer.encode(
+                some, others, long=long, max_length=max_length, moving=moving, offsets=offsets, places=names
+            )
             parts.append(cls.of(encoded))
         return cls.join(parts)
 
@@ -135,6 +143,15 @@ class Samples:
     def lengths(self) -> np.ndarray:
         """(n,) tokens of each example, all its windows together."""
         return np.diff(self.bounds[self.first])
+
+    @property
+    def windows(self) -> np.ndarray:
+        """How many sequences each text was read in; each part by itself where examples have parts."""
+        begins = np.zeros(len(self.bounds) - 1, dtype=bool)
+        begins[self.first[:-1]] = True
+        if self.parts is not None:
+            begins[1:] |= self.parts[1:] != self.parts[:-1]
+        return np.diff(np.flatnonzero(np.r_[begins, True]))
 
     def apart(self) -> Samples:
         """Each sequence as an example of its own: the windows of a long text one by one. Examples' targets are left out."""

@@ -123,6 +123,7 @@ def examples(
     pair: str | None = None,
     label: str | Sequence[str] | None = None,
     labelled: bool = False,
+    usual: Sequence[str] = LABEL_NAMES,
     value: Callable[[Row, Sequence[str]], Label] | None = None,
     columns: Sequence[str] | None = None,
     format: str | None = None,
@@ -136,7 +137,7 @@ def examples(
     Args:
         text: column of the texts. None: the one with a usual name (`TEXT_NAMES`), or else the only one with strings.
         pair: column of the second texts; never guessed.
-        label: column of the labels. None: no labels or, where `labelled`, the one with a usual name (`LABEL_NAMES`).
+        label: column of the labels. None: no labels or, where `labelled`, the one with a `usual` name.
         labelled: whether labels are needed.
         value: what makes a label of a row and the label columns; None reads one class name.
 
@@ -148,12 +149,12 @@ def examples(
             pair = _column(table, "pair", pair, [])
         labels: list[str] = []
         if labelled or label is not None:
-            guesses = [name for name in table.columns if name.lower() in LABEL_NAMES]
+            guesses = [name for name in table.columns if name.lower() in usual]
             labels = [_column(table, "label", each, guesses) for each in _several(label)]
         free = [name for name in table.columns if name not in (pair, *labels)]
-        usual = [name for name in free if name.lower() in TEXT_NAMES]
-        strings = [name for name in free if table.columns[name] and name.lower() not in LABEL_NAMES]
-        text = _column(table, "text", text, usual or strings)
+        named = [name for name in free if name.lower() in TEXT_NAMES]
+        strings = [name for name in free if table.columns[name] and name.lower() not in usual]
+        text = _column(table, "text", text, named or strings)
         read = value or class_name
         for row in table.rows([name for name in (text, pair, *labels) if name is not None]):
             second = None if pair is None else _text(row, pair)
@@ -372,9 +373,8 @@ def _hub(name: str, config: str | None, split: str) -> _Table:
     except Exception as error:  # its own, ValueError, OSError, RuntimeError, those of its HTTP library: one to the user
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InputError(f"{shown} is no file here, and no data set that the hub gives: {reason}") from error
-    kinds = {
-        column: getattr(kind, "feature", kind) for column, kind in data.features.items()
-    }  # of a list, its entries'
+    # of a list, its entries'
+    kinds = {column: getattr(kind, "feature", kind) for column, kind in data.features.items()}
     classes = {column: kind.names for column, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)}
     arrow = data.with_format("arrow")
     return _arrow(shown, data.features.arrow_schema, lambda some: arrow.select_columns(some).iter(BATCH_ROWS), classes)

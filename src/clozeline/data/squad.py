@@ -32,8 +32,8 @@ class Question:
     place: str
 
 
-def questions(path: str | Path) -> Iterator[Question]:
-    """The questions of a file in order.
+def questions(path: str | Path, *, labelled: bool = True) -> Iterator[Question]:
+    """The questions of a file in order; without their answers where not `labelled`.
 
     Raises:
         InputError: the file is missing or of another form, an id is used twice, or an answer does not stand in its passage.
@@ -45,6 +45,7 @@ def questions(path: str | Path) -> Iterator[Question]:
         for article in data["data"]:
             for paragraph in article["paragraphs"]:
                 for entry in paragraph["qas"]:
+                    entry = entry if labelled else entry | {"answers": []}
                     found = _question(entry, paragraph["context"], str(article.get("title", "")), path.name)
                     if found.name in seen:
                         raise InputError(f"{found.place} is there twice; each question needs an id of its own.")
@@ -64,7 +65,7 @@ def read(source: str | Path, split: str, columns: Columns) -> list[Question]:
     Raises:
         InputError: as `questions`; also a row that has no question, context or answers.
     """
-    if str(source).lower().endswith(".json") and not _is_lines(Path(source)):
+    if in_articles(source):
         return list(questions(source))
     found, names = [], set()
     text, passage = columns.text or "question", columns.pair or "context"
@@ -99,6 +100,11 @@ def read(source: str | Path, split: str, columns: Columns) -> list[Question]:
         names.add(one.name)
         found.append(one)
     return found
+
+
+def in_articles(source: str | Path) -> bool:
+    """Whether this is SQuAD's JSON, and not a source of rows."""
+    return str(source).lower().endswith(".json") and not _is_lines(Path(source))
 
 
 def _is_lines(path: Path) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from clozeline.data import conll, tags
 from clozeline.data.readers import ENDINGS, Columns, Row, rows
+from clozeline.data.tags import Span
 from clozeline.errors import InputError
 
 WORDS, TAGS, SPANS = ("words", "tokens"), ("tags", "ner_tags", "pos_tags", "labels"), ("spans", "entities")
@@ -30,14 +31,15 @@ HIDDEN = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066
 class TaggedText:
     """A text, the [start, end) characters of its words in order, and a tag for each word; None where none are known.
 
-    place: where it stands ("test.conll line 17"). uneven: spans of the data that begin or end inside a word.
+    place: where it stands ("test.conll line 17"). uneven: the entities of the tags whose spans in the data begin or end
+    inside a word, so that no tags can say them exactly.
     """
 
     text: str
     words: tuple[tuple[int, int], ...]
     tags: tuple[str, ...] | None
     place: str
-    uneven: int = 0
+    uneven: tuple[Span, ...] = ()
 
 
 def of_words(words: Sequence[str], tags: Sequence[str] | None, place: str) -> TaggedText:
@@ -102,14 +104,19 @@ def read(source: str | Path, split: str, columns: Columns) -> list[TaggedText]:
     Raises:
         InputError: the source cannot be read, a row has not the form above, spans overlap or lie outside the text.
     """
-    path = str(source)
-    plain = path.lower().removesuffix(".gz").endswith(".txt") or not path.lower().removesuffix(".gz").endswith(ENDINGS)
-    if plain and (Path(path).is_file() or "/" not in path):
+    if in_columns(source):
         return [
             of_words(sentence.words, sentence.tags, sentence.place)
-            for sentence in conll.sentences(path, encoding=columns.encoding)
+            for sentence in conll.sentences(source, encoding=columns.encoding)
         ]
     return [_row(row, columns) for row in rows(source, columns=columns.names, encoding=columns.encoding, split=split)]
+
+
+def in_columns(source: str | Path) -> bool:
+    """Whether this is a file of columns, one word a line, and not a source of rows."""
+    path = str(source)
+    plain = path.lower().removesuffix(".gz").endswith(".txt") or not path.lower().removesuffix(".gz").endswith(ENDINGS)
+    return plain and (Path(path).is_file() or "/" not in path)
 
 
 def _row(row: Row, columns: Columns) -> TaggedText:
@@ -143,20 +150,23 @@ def _odd(found: list[Any]) -> Any:
 
 
 def of_spans(text: str, spans: Sequence[Any], place: str) -> TaggedText:
-    """A text with spans of characters, each with a label, which must not overlap.
+    """A text with spans of characters, each with a label, which must not overlap. The tags are those of whole words.
 
     Raises:
         InputError: a span has not its three entries, lies outside the text, holds no word, or overlaps another one.
     """
     cut = words(text)
-    entities: list[tags.Span] = []
-    last, uneven = (0, 0), 0
+    entities: list[Span] = []
+    uneven: list[Span] = []
+    last = (0, 0)
     try:
-        ordered = sorted((int(span["start"]), int(span["end"]), span["label"]) for span in spans)
+        ordered = sorted((_whole(span["start"]), _whole(span["end"]), span["label"]) for span in spans)
         if not all(isinstance(label, str) and label.strip() for *_, label in ordered):
             raise ValueError
     except (TypeError, KeyError, ValueError, OverflowError):
-        raise InputError(f'{place}: a span must have "start", "end" and "label"; there is {spans!r:.80}.') from None
+        raise InputError(
+            f'{place}: a span must have "start", "end" and "label", the first two whole numbers; there is {spans!r:.80}.'
+        ) from None
     for start, end, label in ordered:
         if not 0 <= start < end <= len(text):
             raise InputError(
@@ -175,6 +185,14 @@ def of_spans(text: str, spans: Sequence[Any], place: str) -> TaggedText:
             shared = text[slice(*cut[inside[0]])]
             raise InputError(f"{place}: two spans share the word {shared!r:.40}; a word can have one tag only.")
         entities.append((inside[0], inside[-1] + 1, label))
-        uneven += (cut[inside[0]][0], cut[inside[-1]][1]) != (start, end)
+        if (cut[inside[0]][0], cut[inside[-1]][1]) != (start, end):
+            uneven.append(entities[-1])
         last = (start, end)
-    return TaggedText(text, tuple(cut), tuple(tags.written(len(cut), entities, "BIO")), place, uneven)
+    return TaggedText(text, tuple(cut), tuple(tags.written(len(cut), entities, "BIO")), place, tuple(uneven))
+
+
+def _whole(number: Any) -> int:
+    """A number of a character; 3.0 is one, for Parquet writes it so where other rows have none."""
+    if isinstance(number, bool) or not isinstance(number, int | float) or number != int(number):
+        raise ValueError
+    return int(number)

@@ -11,10 +11,11 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from clozeline.evaluate.cost import Cost, cost_of
 from clozeline.evaluate.intervals import Counted, Interval
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -44,7 +45,7 @@ def _f1(predicted: list[str], gold: list[str]) -> float:
 
 
 @dataclass(frozen=True)
-class AnswerReport:
+class AnswerReport(Cost):
     """What scoring found; all values are of 1. missing: questions without a prediction, counted as wrong.
 
     answerable, unanswerable: exact match and F1 among questions that have an answer, and that have none; None where there
@@ -65,6 +66,7 @@ class AnswerReport:
             **self.exact.named("exact"),
             **self.f1.named("f1"),
             "missing": self.missing,
+            **self.cost(),
         }
         for name, part in (("answerable", self.answerable), ("unanswerable", self.unanswerable)):
             if part is not None:
@@ -72,7 +74,8 @@ class AnswerReport:
         return found
 
     def __str__(self) -> str:
-        lines = [f"exact match {self.exact}  F1 {self.f1}  (95 % intervals over {self.questions} questions)"]
+        asked = f"(95 % intervals over {self.questions} questions{self.cost_said()})"
+        lines = [f"exact match {self.exact}  F1 {self.f1}  {asked}"]
         for name, part in (("with an answer", self.answerable), ("without an answer", self.unanswerable)):
             if part is not None and self.unanswerable is not None:
                 lines.append(f"  {name:<17}  exact match {part[0]:.4f}  F1 {part[1]:.4f}")
@@ -81,8 +84,18 @@ class AnswerReport:
         return "\n".join(lines)
 
 
-def report(golds: Mapping[str, Sequence[str]], predicted: Mapping[str, str], seed: int = 0) -> AnswerReport:
-    """Score predictions by question id. golds: all accepted answers of each question; none where it has no answer."""
+def report(
+    golds: Mapping[str, Sequence[str]],
+    predicted: Mapping[str, str],
+    seed: int = 0,
+    *,
+    cut: np.ndarray | None = None,
+    windows: np.ndarray | None = None,
+) -> AnswerReport:
+    """Score predictions by question id. golds: all accepted answers of each question; none where it has no answer.
+
+    cut, windows: (n,) as in `cost_of`, where a model read the passages.
+    """
     scores = _scores(golds, predicted)
     has_answer = np.array([any(normalise(answer) for answer in answers) for answers in golds.values()])
 
@@ -92,15 +105,15 @@ def report(golds: Mapping[str, Sequence[str]], predicted: Mapping[str, str], see
 
     missing = len(golds.keys() - predicted.keys())
     exacts, f1s = (_mean(name, scores[:, at]).interval(seed) for at, name in enumerate(("exact match", "F1")))
-    return AnswerReport(len(golds), exacts, f1s, among(has_answer), among(~has_answer), missing)
+    return AnswerReport(
+        len(golds), exacts, f1s, among(has_answer), among(~has_answer), missing, **cost_of(cut, windows)
+    )
 
 
-def counted(
-    golds: Mapping[str, Sequence[str]], predicted: Mapping[str, str], measure: Literal["f1", "exact"] = "f1"
-) -> Counted:
+def counted(golds: Mapping[str, Sequence[str]], predicted: Mapping[str, str], metric: str = "f1") -> Counted:
     """F1 or exact match; an example is a question, in the order of `golds`."""
     scores = _scores(golds, predicted)
-    return _mean("F1", scores[:, 1]) if measure == "f1" else _mean("exact match", scores[:, 0])
+    return _mean("F1", scores[:, 1]) if metric == "f1" else _mean("exact match", scores[:, 0])
 
 
 def measures(golds: Mapping[str, Sequence[str]], predicted: Mapping[str, str]) -> dict[str, float]:

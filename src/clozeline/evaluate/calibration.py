@@ -37,7 +37,7 @@ class Reliability:
 
 def reliability(logits: np.ndarray, targets: np.ndarray, bins: int = 15) -> Reliability:
     """(n, C) logits against (n,) targets, in bins of equal width."""
-    scores = np.exp(log_scores(logits))
+    scores = softmax(logits)
     confidence, right = scores.max(1), logits.argmax(1) == targets
     edges = np.linspace(0, 1, bins + 1)
     which = np.digitize(confidence, edges[1:-1], right=True)
@@ -65,7 +65,7 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
 
     def slope(sharpness: float) -> float:
         """Of the loss, which is convex in 1 / temperature."""
-        scores = np.exp(log_scores(exact * sharpness))
+        scores = softmax(exact * sharpness)
         expected = np.multiply(scores, exact, out=np.zeros_like(exact), where=scores > 0).sum(1)
         return float((expected - aimed).mean())
 
@@ -79,6 +79,16 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
 
 
 def log_scores(logits: np.ndarray) -> np.ndarray:
-    """(n, C) logits -> (n, C) logarithms of the scores that sum to 1, in double precision."""
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    """(..., C) logits -> (..., C) logarithms of the scores that sum to 1, in double precision; -inf: no such output."""
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(..., C) logits -> (..., C) scores that sum to 1, in double precision."""
+    return np.exp(log_scores(logits))
+
+
+def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
+    """The mean over examples of minus the logarithm of the target's score, from (n, C) logits and (n,) targets."""
+    return float(-log_scores(logits)[np.arange(len(targets)), targets].mean())

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from clozeline.evaluate.calibration import Reliability, log_scores, reliability
+from clozeline.evaluate.calibration import Reliability, cross_entropy, reliability
+from clozeline.evaluate.cost import Cost, cost_of
 from clozeline.evaluate.counts import ratio
 from clozeline.evaluate.intervals import CELLS, RESAMPLES, Counted, Interval, percentile
 from clozeline.files import staged
@@ -19,12 +20,12 @@ NAMED = 40
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Cost):
     """What `evaluate` found.
 
     confusion: (C, C), true label by predicted label; f1, precision, recall: by label; mcc: Matthews correlation, -1 to
     1; loss: mean cross-entropy; ece: expected calibration error (Guo et al. 2017, 15 bins). loss, ece and reliability
-    are of the logits divided by `temperature`. truncated_texts, truncated_tokens: what the long-text policy cost.
+    are of the logits divided by `temperature`.
     """
 
     examples: int
@@ -40,8 +41,6 @@ class Report:
     temperature: float
     confusion: np.ndarray
     reliability: Reliability
-    truncated_texts: int
-    truncated_tokens: int
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON takes it."""
@@ -58,8 +57,7 @@ class Report:
             "temperature": self.temperature,
             "labels": list(self.labels),
             "confusion": self.confusion.tolist(),
-            "truncated_texts": self.truncated_texts,
-            "truncated_tokens": self.truncated_tokens,
+            **self.cost(),
         }
 
     def __str__(self) -> str:
@@ -69,15 +67,11 @@ class Report:
             f"  recall {self.recall[label]:.4f}  of {int(total):>6}  predicted {int(guessed):>6}"
             for label, total, guessed in zip(self.labels, self.confusion.sum(1), self.confusion.sum(0), strict=True)
         ]
-        cut = (
-            f", {self.truncated_texts} texts truncated by {self.truncated_tokens} tokens"
-            if self.truncated_texts
-            else ""
-        )
         warmth = f"  at temperature {self.temperature:.4g}" if self.temperature != 1 else ""
+        read = f"(95 % intervals, {self.examples} examples{self.cost_said()})"
         return "\n".join(
             [
-                f"accuracy {self.accuracy}  macro F1 {self.macro_f1}  (95 % intervals, {self.examples} examples{cut})",
+                f"accuracy {self.accuracy}  macro F1 {self.macro_f1}  {read}",
                 f"Matthews correlation {self.mcc}  loss {self.loss:.4f}  calibration error {self.ece:.4f}{warmth}",
                 *rows,
             ]
@@ -124,8 +118,9 @@ def report(
     seed: int = 0,
     *,
     temperature: float = 1.0,
+    windows: np.ndarray | None = None,
 ) -> Report:
-    """Metrics of (n, C) logits against (n,) targets. `cut`: (n,) tokens of each text that the model did not see."""
+    """Metrics of (n, C) logits against (n,) targets. cut, windows: (n,) as in `cost_of`."""
     size, examples = len(labels), len(targets)
     confusion = _confusion(logits, targets)
     # resampling n examples with replacement is a multinomial draw over the cells of the table
@@ -150,13 +145,12 @@ def report(
         f1=dict(zip(labels, _f1(sums)[0].tolist(), strict=True)),
         precision=dict(zip(labels, ratio(right, guessed).tolist(), strict=True)),
         recall=dict(zip(labels, ratio(right, there).tolist(), strict=True)),
-        loss=float(-log_scores(scaled)[np.arange(examples), targets].mean()),
+        loss=cross_entropy(scaled, targets),
         ece=bins.ece,
         temperature=temperature,
         confusion=confusion,
         reliability=bins,
-        truncated_texts=int((cut > 0).sum()),
-        truncated_tokens=int(cut.sum()),
+        **cost_of(cut, windows),
     )
 
 
@@ -171,8 +165,18 @@ def measures(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     }
 
 
-def counted(logits: np.ndarray, targets: np.ndarray) -> Counted:
-    """The accuracy of (n, C) logits against (n,) targets."""
+def counted(logits: np.ndarray, targets: np.ndarray, metric: str = "accuracy") -> Counted:
+    """The accuracy, macro_f1 or mcc of (n, C) logits against (n,) targets.
+
+    Macro F1 is the mean over the labels that the summed examples have or are given.
+    """
+    if metric != "accuracy":
+        size, given = logits.shape[1], logits.argmax(1)
+        there, guessed = np.eye(size)[targets], np.eye(size)[given]
+        rows = np.concatenate([there * guessed, there, guessed], 1)
+        measure = {"macro_f1": _macro_of_those_there, "mcc": _matthews}[metric]
+        name = {"macro_f1": "macro F1", "mcc": "Matthews correlation"}[metric]
+        return Counted(name, rows, lambda sums: measure(sums.reshape(-1, 3, size)))
     right = logits.argmax(1) == targets
     return Counted("accuracy", np.stack([right, np.ones(len(right))], 1), lambda sums: ratio(sums[:, 0], sums[:, 1]))
 
@@ -197,6 +201,11 @@ def _f1(sums: np.ndarray) -> np.ndarray:
 def _macro(sums: np.ndarray, present: np.ndarray) -> np.ndarray:
     """(k, 3, C) -> (k,): mean F1, as scikit-learn without the labels that are neither there nor predicted."""
     return _f1(sums)[:, present].mean(1)
+
+
+def _macro_of_those_there(sums: np.ndarray) -> np.ndarray:
+    """(k, 3, C) -> (k,): as `_macro`, with the labels that are there or predicted in each of the k."""
+    return ratio(_f1(sums).sum(1), (sums[:, 1:].sum(1) > 0).sum(1))
 
 
 def _matthews(sums: np.ndarray) -> np.ndarray:

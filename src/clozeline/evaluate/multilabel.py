@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from clozeline.errors import InputError
+from clozeline.evaluate.cost import Cost, cost_of
 from clozeline.evaluate.counts import Score, ratio, score
 from clozeline.evaluate.intervals import Counted, Interval, several
 
 
 @dataclass(frozen=True)
-class MultiLabelReport:
+class MultiLabelReport(Cost):
     """What `evaluate` found. A label is given where its score, the sigmoid of its logit, reaches the threshold.
 
     micro_f1: of all decisions; macro_f1: the mean over labels, without those neither there nor given; exact: share of
     texts whose labels are all right; scores: by label; loss: mean binary cross-entropy of a decision.
-    truncated_texts, truncated_tokens: what the long-text policy cost.
     """
 
     examples: int
@@ -30,8 +30,6 @@ class MultiLabelReport:
     exact: Interval
     scores: dict[str, Score]
     loss: float
-    truncated_texts: int
-    truncated_tokens: int
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON takes it."""
@@ -44,8 +42,7 @@ class MultiLabelReport:
             "scores": {label: each.as_dict() for label, each in self.scores.items()},
             "loss": self.loss,
             "labels": list(self.labels),
-            "truncated_texts": self.truncated_texts,
-            "truncated_tokens": self.truncated_tokens,
+            **self.cost(),
         }
 
     def __str__(self) -> str:
@@ -55,12 +52,8 @@ class MultiLabelReport:
             f"  of {each.gold:>6}  predicted {each.predicted:>6}"
             for label, each in self.scores.items()
         ]
-        cut = (
-            f", {self.truncated_texts} texts truncated by {self.truncated_tokens} tokens"
-            if self.truncated_texts
-            else ""
-        )
-        head = f"micro F1 {self.micro_f1}  macro F1 {self.macro_f1}  (95 % intervals, {self.examples} examples{cut})"
+        read = f"(95 % intervals, {self.examples} examples{self.cost_said()})"
+        head = f"micro F1 {self.micro_f1}  macro F1 {self.macro_f1}  {read}"
         below = f"all labels right {self.exact}  loss {self.loss:.4f}  (labels from a score of {self.threshold:g})"
         return "\n".join([head, below, *rows])
 
@@ -72,8 +65,9 @@ def report(
     cut: np.ndarray,
     threshold: float = 0.5,
     seed: int = 0,
+    windows: np.ndarray | None = None,
 ) -> MultiLabelReport:
-    """Metrics of (n, C) logits against (n, C) targets of 0 and 1. `cut`: (n,) tokens of each text that were not seen.
+    """Metrics of (n, C) logits against (n, C) targets of 0 and 1. cut, windows: (n,) as in `cost_of`.
 
     Raises:
         InputError: the threshold is not between 0 and 1.
@@ -92,8 +86,7 @@ def report(
         exact=exact,
         scores={label: score(*each) for label, *each in zip(labels, there, given, right, strict=True)},
         loss=float((np.logaddexp(0, precise) - precise * targets).mean()),
-        truncated_texts=int((cut > 0).sum()),
-        truncated_tokens=int(cut.sum()),
+        **cost_of(cut, windows),
     )
 
 
@@ -103,9 +96,17 @@ def measures(logits: np.ndarray, targets: np.ndarray, threshold: float = 0.5) ->
     return dict(zip(("micro_f1", "macro_f1", "exact"), _values(totals[None], totals)[0].tolist(), strict=True))
 
 
-def counted(logits: np.ndarray, targets: np.ndarray, threshold: float = 0.5) -> Counted:
-    """The micro F1 of (n, C) logits against (n, C) targets of 0 and 1."""
+def counted(logits: np.ndarray, targets: np.ndarray, threshold: float = 0.5, metric: str = "micro_f1") -> Counted:
+    """The micro_f1, macro_f1 or exact match of (n, C) logits against (n, C) targets of 0 and 1.
+
+    Macro F1 is the mean over the labels that the summed texts have or are given.
+    """
     parts = _decided(logits, targets, threshold)
+    if metric != "micro_f1":
+        rows = _rows(*parts)
+        if metric == "exact":
+            return Counted("all labels right", rows[:, -2:], lambda sums: ratio(sums[:, 0], sums[:, 1]))
+        return Counted("macro F1", rows[:, :-2], _macro)
     return Counted("micro F1", np.stack([part.sum(1) for part in parts], 1).astype(np.float64), _micro)
 
 
@@ -130,6 +131,12 @@ def _values(sums: np.ndarray, totals: np.ndarray) -> np.ndarray:
     macro = each[:, present].mean(1) if present.any() else np.zeros(len(sums))
     micro = _micro(np.stack([part.sum(1) for part in (right, there, given)], 1))
     return np.stack([micro, macro, sums[:, -2] / sums[:, -1]], 1)
+
+
+def _macro(sums: np.ndarray) -> np.ndarray:
+    """(m, 3 C) sums of right, there and given -> (m,) mean F1 of the labels there or given."""
+    right, there, given = np.moveaxis(sums.reshape(len(sums), 3, -1), 1, 0)
+    return ratio(ratio(2 * right, there + given).sum(1), (there + given > 0).sum(1))
 
 
 def _micro(sums: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from clozeline.errors import InputError
+from clozeline.evaluate.cost import Cost, cost_of
 from clozeline.evaluate.counts import ratio
 from clozeline.evaluate.intervals import Counted, Interval, percentile, resamples, several
 
@@ -33,30 +34,22 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class RegressionReport:
-    """What `evaluate` found. targets: by name. truncated_texts, truncated_tokens: what the long-text policy cost."""
+class RegressionReport(Cost):
+    """What `evaluate` found. targets: by name."""
 
     examples: int
     targets: dict[str, Fit]
-    truncated_texts: int
-    truncated_tokens: int
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON takes it."""
         return {
             "examples": self.examples,
             "targets": {name: each.as_dict() for name, each in self.targets.items()},
-            "truncated_texts": self.truncated_texts,
-            "truncated_tokens": self.truncated_tokens,
+            **self.cost(),
         }
 
     def __str__(self) -> str:
         width = max(len(name) for name in self.targets)
-        cut = (
-            f", {self.truncated_texts} texts truncated by {self.truncated_tokens} tokens"
-            if self.truncated_texts
-            else ""
-        )
         rows = [
             f"  {name:<{width}}  Pearson {each.pearson}  Spearman {each.spearman}"
             f"  squared error {each.mse}  absolute error {each.mae}"
@@ -67,13 +60,18 @@ class RegressionReport:
             for name, each in self.targets.items()
             if each.constant
         ]
-        return "\n".join([f"95 % intervals, {self.examples} examples{cut}", *rows, *notes])
+        return "\n".join([f"95 % intervals, {self.examples} examples{self.cost_said()}", *rows, *notes])
 
 
 def report(
-    values: np.ndarray, targets: np.ndarray, names: Sequence[str], cut: np.ndarray, seed: int = 0
+    values: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    cut: np.ndarray,
+    seed: int = 0,
+    windows: np.ndarray | None = None,
 ) -> RegressionReport:
-    """Metrics of (n, K) predicted values against (n, K) targets. `cut`: (n,) tokens of each text that were not seen.
+    """Metrics of (n, K) predicted values against (n, K) targets. cut, windows: (n,) as in `cost_of`.
 
     Raises:
         InputError: a predicted value is not a finite number.
@@ -94,7 +92,7 @@ def report(
         constant: Literal["", "predictions", "targets"] = "targets" if np.ptp(targets[:, at]) == 0 else ""
         constant = "predictions" if np.ptp(values[:, at]) == 0 else constant
         fits[name] = Fit(found[at], orders[at], found[size + at], found[2 * size + at], constant)
-    return RegressionReport(len(targets), fits, int((cut > 0).sum()), int(cut.sum()))
+    return RegressionReport(len(targets), fits, **cost_of(cut, windows))
 
 
 def measures(values: np.ndarray, targets: np.ndarray) -> dict[str, float]:

@@ -36,12 +36,13 @@ PROBLEMS: dict[str | None, type[Supervised]] = {
     "multi_label_classification": MultiLabelClassification,
     "regression": Regression,
 }
-HEADS: dict[str | None, type[Supervised]] = {
+HEADS: dict[str | None, type[Supervised | MaskedLM | NextSentence]] = {
     "token_classification": TokenClassification,
     "question_answering": QuestionAnswering,
+    "multiple_choice": MultipleChoice,
+    "masked_lm": MaskedLM,
+    "next_sentence": NextSentence,
 }
-HEADS["multiple_choice"] = MultipleChoice
-PRETRAINING: dict[str | None, type[MaskedLM | NextSentence]] = {"masked_lm": MaskedLM, "next_sentence": NextSentence}
 
 
 def made(name: str, options: Mapping[str, Any]) -> Supervised:
@@ -79,6 +80,7 @@ def own_task(head: str | None, raw: Mapping[str, Any]) -> Task | None:
             len(raw.get("id2label") or range(raw.get("num_labels", 2))) == 1
         )  # of which transformers makes a regression
         return Regression.from_raw(raw) if kind is None and one else PROBLEMS[kind].from_raw(raw)
-    if head in HEADS:
-        return HEADS[head].from_raw(raw)
-    return PRETRAINING[head]() if head in PRETRAINING else None
+    found = HEADS.get(head)
+    if found is None:
+        return None
+    return found.from_raw(raw) if issubclass(found, Supervised) else found()

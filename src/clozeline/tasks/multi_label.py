@@ -1,6 +1,7 @@
 """Multi-label classification: any number of labels for each text, none included.
 
-Data: a column of texts and one of labels, a JSON list or a text with | between names; or a column of 0 and 1 for each label.
+Data: a column of texts and one of labels, a JSON list or a text with | or ; between names; or a column of 0 and 1 for each
+label, given by their names.
 
     text,labels                                   text,toxic,insult
     "They won the cup and the vote.",sport|politics   "Get lost, you fool.",1,1
@@ -19,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clozeline.batch import mean_by_owner
+from clozeline.data import checks
+from clozeline.data.checks import Item
 from clozeline.data.labels import classes
 from clozeline.data.packing import Batch, Samples
 from clozeline.data.readers import Columns, Example
@@ -108,7 +111,13 @@ class MultiLabelClassification(Supervised):
         return supervised.text_example(text, other, place)
 
     def read(self, source: str | Path, split: str, columns: Columns) -> list[Example]:
-        return supervised.labelled(source, split, columns, classes)
+        found = supervised.labelled(source, split, columns, classes)
+        given = (columns.label,) if isinstance(columns.label, str) else tuple(columns.label or ())
+        marks = all(example.label in (("0",), ("1",)) for example in found)
+        if len(given) > 1 or not marks or not {*given} <= {*(self.labels or given)}:
+            return found
+        # one column of 0 and 1 that was given by its name is a label, not two
+        return [replace(each, label=given if each.label == ("1",) else ()) for each in found] if given else found
 
     def samples(self, tokenizer: Tokenizer, examples: Sequence[Example], *, targets: bool = True) -> Samples:
         """Targets: (n, C) fp32, 1 where a text has a label."""
@@ -121,6 +130,12 @@ class MultiLabelClassification(Supervised):
                     raise InputError(f"{example.place}: unknown label {name!r}; {nearest(name, self.outputs)}")
                 row[self.labels.index(name)] = 1
         return supervised.text_samples(self, tokenizer, examples, marks)
+
+    def lacks(self, train: Samples, validation: Samples | None) -> list[str]:
+        counts = self.counts(train)
+        advice = 'class_weights="balanced" gives it weight, and macro F1 shows what micro F1 hides'
+        said = checks.rare(counts, "training texts", advice, least=checks.MATTERS * len(train))
+        return said + supervised.missing(counts, None if validation is None else self.counts(validation))
 
     def weights(self, samples: Samples) -> Tensor | None:
         """(C,) the factor of a label's positive texts."""
@@ -140,10 +155,14 @@ class MultiLabelClassification(Supervised):
     def check(self, logits: np.ndarray, samples: Samples) -> Check:
         rows, targets = samples.mean(logits), samples.targets
         assert targets is not None
-        counts = (self._probabilities(rows) >= self.threshold).sum(0).tolist()
+        found = self._probabilities(rows) >= self.threshold
+        counts = found.sum(0).tolist()
         loss = F.binary_cross_entropy_with_logits(torch.from_numpy(rows), torch.from_numpy(targets)).item()
         scores = multilabel.measures(rows, targets, self.threshold)
-        return Check(loss, scores, dict(zip(self.labels, counts, strict=True)))
+        none = not found.any() and bool(targets.any())
+        every = len(found) > 1 and bool(found.all()) and not targets.all()
+        collapsed = "no label" if none else "every label" if every else None
+        return Check(loss, scores, dict(zip(self.labels, counts, strict=True)), collapsed)
 
     def decode(self, logits: np.ndarray, samples: Samples) -> list[LabelSet]:
         return [
@@ -161,11 +180,15 @@ class MultiLabelClassification(Supervised):
     def report(self, logits: np.ndarray, samples: Samples) -> multilabel.MultiLabelReport:
         assert samples.targets is not None
         rows = samples.mean(logits)
-        return multilabel.report(rows, samples.targets, self.outputs, samples.cut, threshold=self.threshold)
+        seen: dict[str, Any] = dict(cut=samples.cut, windows=samples.windows)
+        return multilabel.report(rows, samples.targets, self.outputs, threshold=self.threshold, **seen)
 
-    def counted(self, logits: np.ndarray, samples: Samples) -> Counted:
+    def counted(self, logits: np.ndarray, samples: Samples, metric: str | None = None) -> Counted:
         assert samples.targets is not None
-        return multilabel.counted(samples.mean(logits), samples.targets, threshold=self.threshold)
+        return multilabel.counted(samples.mean(logits), samples.targets, self.threshold, metric or "micro_f1")
+
+    def item(self, example: Example) -> Item:
+        return super().item(example)._replace(label=frozenset(_names(example)))
 
     def counts(self, samples: Samples) -> dict[str, int]:
         assert samples.targets is not None

@@ -28,9 +28,10 @@ from clozeline.data.packing import Batch, Samples
 from clozeline.data.readers import Columns
 from clozeline.errors import InputError
 from clozeline.evaluate import choices as scorer
+from clozeline.evaluate.calibration import cross_entropy, softmax
 from clozeline.evaluate.intervals import Counted
 from clozeline.tasks import supervised
-from clozeline.tasks.supervised import Check, Supervised, cross_entropy, softmax
+from clozeline.tasks.supervised import Check, Supervised
 from clozeline.tokenizer import LongText, Tokenizer
 
 
@@ -92,7 +93,8 @@ class MultipleChoice(Supervised):
         counts = np.asarray([len(example.choices) for example in examples])
         asked = [example.question for example in examples for _ in example.choices]
         offered = [choice for example in examples for choice in example.choices]
-        found = Samples.tokenise(tokenizer, asked, offered, long=self.long, max_length=self.max_length)
+        places = [example.place for example in examples for _ in example.choices]
+        found = Samples.tokenise(tokenizer, asked, offered, long=self.long, max_length=self.max_length, places=places)
         starts = np.r_[0, np.cumsum(counts)]  # (n + 1,) the first choice of each example
         numbers = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
         answers = [example.answer for example in examples]
@@ -133,7 +135,8 @@ class MultipleChoice(Supervised):
         scores = self._scores(logits, samples)
         right = float((scores.argmax(1) == samples.targets).mean())
         counts = Counter(f"choice {number}" for number in scores.argmax(1).tolist())
-        return Check(cross_entropy(scores, samples.targets), {"accuracy": right}, dict(counts))
+        collapsed = supervised.only(counts) if len(np.unique(samples.targets)) > 1 else None
+        return Check(cross_entropy(scores, samples.targets), {"accuracy": right}, dict(counts), collapsed)
 
     def decode(self, logits: np.ndarray, samples: Samples) -> list[Choice]:
         found = []
@@ -150,8 +153,8 @@ class MultipleChoice(Supervised):
 
     def report(self, logits: np.ndarray, samples: Samples) -> scorer.ChoiceReport:
         assert samples.targets is not None
-        return scorer.report(self._scores(logits, samples), samples.targets, samples.cut)
+        return scorer.report(self._scores(logits, samples), samples.targets, samples.cut, windows=samples.windows)
 
-    def counted(self, logits: np.ndarray, samples: Samples) -> Counted:
+    def counted(self, logits: np.ndarray, samples: Samples, metric: str | None = None) -> Counted:
         assert samples.targets is not None
         return scorer.counted(self._scores(logits, samples), samples.targets)

@@ -17,16 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clozeline.data import squad
+from clozeline.data import checks, squad
 from clozeline.data.checks import SEPARATOR, Item
 from clozeline.data.packing import Batch, Samples
 from clozeline.data.readers import Columns
 from clozeline.data.squad import Question
 from clozeline.errors import InputError
 from clozeline.evaluate import answers
+from clozeline.evaluate.calibration import softmax
 from clozeline.evaluate.intervals import Counted
 from clozeline.tasks import supervised
-from clozeline.tasks.supervised import Check, Supervised, softmax
+from clozeline.tasks.supervised import Check, Supervised
 from clozeline.tokenizer import LongText, Tokenizer
 
 BEST = 20
@@ -126,7 +127,16 @@ class QuestionAnswering(Supervised):
     def samples(self, tokenizer: Tokenizer, examples: Sequence[Question], *, targets: bool = True) -> Samples:
         """Targets: (S, 2) int64, the first and last token of the first answer, 0 in a window that does not hold it."""
         asked, read = [example.question for example in examples], [example.passage for example in examples]
-        found = Samples.tokenise(tokenizer, asked, read, long=self.long, max_length=self.max_length, offsets=True)
+        found = Samples.tokenise(
+            tokenizer,
+            asked,
+            read,
+            long=self.long,
+            max_length=self.max_length,
+            moving="second",
+            offsets=True,
+            places=[example.place for example in examples],
+        )
         found = replace(found, examples=examples)
         if not targets:
             return found
@@ -173,7 +183,8 @@ class QuestionAnswering(Supervised):
         golds, found = self.tuned(logits, samples)._both(logits, samples)
         empty = sum(not text for text in found.values())
         predicted = {"no answer": empty, "an answer": len(found) - empty} if self.threshold is not None else {}
-        return Check(loss, answers.measures(golds, found), predicted)
+        none = bool(predicted) and predicted["an answer"] == 0 and bool(samples.targets.any())  # 0 is where none is
+        return Check(loss, answers.measures(golds, found), predicted, "no answer" if none else None)
 
     def tuned(self, logits: np.ndarray, samples: Samples) -> Self:
         """The threshold that gives the highest F1 on these samples, as the official scorer of SQuAD 2.0 finds it."""
@@ -209,7 +220,7 @@ class QuestionAnswering(Supervised):
         )
         no_answer = None if self.threshold is None else shares[-1]
         if not best or (self.threshold is not None and none - spans[0][0] > self.threshold):
-            return Answer("", 0, 0, 1.0 if no_answer is None else no_answer, no_answer, best, *cost)
+            return Answer("", 0, 0, no_answer or 0.0, no_answer, best, *cost)
         first = best[0]
         return Answer(first.text, first.start, first.end, first.score, no_answer, best, *cost)
 
@@ -252,13 +263,21 @@ class QuestionAnswering(Supervised):
         return rows, gap if unseen.strip() else -1
 
     def report(self, logits: np.ndarray, samples: Samples) -> answers.AnswerReport:
-        return answers.report(*self._both(logits, samples))
+        return answers.report(*self._both(logits, samples), cut=samples.cut, windows=samples.windows)
 
-    def counted(self, logits: np.ndarray, samples: Samples) -> Counted:
-        return answers.counted(*self._both(logits, samples))
+    def counted(self, logits: np.ndarray, samples: Samples, metric: str | None = None) -> Counted:
+        return answers.counted(*self._both(logits, samples), metric or "f1")
 
     def item(self, example: Question) -> Item:
         return Item(f"{example.question}{SEPARATOR}{example.passage}", None, example.place)
+
+    def notes(self, train: Sequence[Question], validation: Sequence[Question]) -> list[str]:
+        """A question is looked for among those of its own data; a passage of validation among those of training."""
+        ours, theirs = (
+            [*{each.passage: Item(each.passage, None, each.place) for each in reversed(some)}.values()][::-1]
+            for some in (train, validation)
+        )
+        return super().notes(train, ()) + (checks.passages(checks.check(ours, theirs)) if theirs else [])
 
     def counts(self, samples: Samples) -> dict[str, int]:
         having = sum(bool(example.answers) for example in samples.examples)

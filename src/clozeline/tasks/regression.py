@@ -19,7 +19,7 @@ from torch import Tensor
 from clozeline.batch import mean_by_owner
 from clozeline.data.labels import numbers
 from clozeline.data.packing import Batch, Samples
-from clozeline.data.readers import Columns, Example
+from clozeline.data.readers import LABEL_NAMES, Columns, Example
 from clozeline.errors import InputError
 from clozeline.evaluate import regression
 from clozeline.evaluate.intervals import Counted
@@ -39,6 +39,10 @@ class Estimate:
     def rows(self) -> list[tuple[str, ...]]:
         """The prediction as columns of text."""
         return [tuple(f"{value:.4f}" for value in self.values.values())]
+
+
+CONSTANT = 0.01
+"""Of the targets' spread: predictions that spread less than that are all the same."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Regression(Supervised):
         return supervised.text_example(text, other, place)
 
     def read(self, source: str | Path, split: str, columns: Columns) -> list[Example]:
-        return supervised.labelled(source, split, columns, numbers)
+        return supervised.labelled(source, split, columns, numbers, usual=(*LABEL_NAMES, "score"))
 
     def samples(self, tokenizer: Tokenizer, examples: Sequence[Example], *, targets: bool = True) -> Samples:
         """Targets: (n, K) fp32."""
@@ -113,7 +117,10 @@ class Regression(Supervised):
         values, targets = samples.mean(logits), samples.targets
         assert targets is not None
         scores = regression.measures(values, targets)
-        return Check(float(np.square(values - targets).mean()), scores)
+        constant = values.std(0) < CONSTANT * targets.std(0)
+        about = ", ".join(f"{value:.4g}" for value in values.mean(0))
+        loss = float(np.square(values - targets).mean())
+        return Check(loss, scores, collapsed=f"about {about}" if constant.all() else None)
 
     def decode(self, logits: np.ndarray, samples: Samples) -> list[Estimate]:
         rows = samples.mean(logits).tolist()
@@ -124,8 +131,9 @@ class Regression(Supervised):
 
     def report(self, logits: np.ndarray, samples: Samples) -> regression.RegressionReport:
         assert samples.targets is not None
-        return regression.report(samples.mean(logits), samples.targets, self.outputs, samples.cut)
+        values, seen = samples.mean(logits), samples.windows
+        return regression.report(values, samples.targets, self.outputs, samples.cut, windows=seen)
 
-    def counted(self, logits: np.ndarray, samples: Samples) -> Counted:
+    def counted(self, logits: np.ndarray, samples: Samples, metric: str | None = None) -> Counted:
         assert samples.targets is not None
         return regression.counted(samples.mean(logits), samples.targets)

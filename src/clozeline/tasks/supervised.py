@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from clozeline.batch import Packed
-from clozeline.data.checks import SEPARATOR, Item, check
+from clozeline.data import checks
+from clozeline.data.checks import SEPARATOR, Item
 from clozeline.data.packing import Batch, Samples
-from clozeline.data.readers import Columns, Example, Label, Row, examples
+from clozeline.data.readers import LABEL_NAMES, Columns, Example, Label, Row, examples
 from clozeline.errors import InputError, nearest
 from clozeline.evaluate.intervals import Counted
 from clozeline.model.heads import Network
@@ -30,12 +31,14 @@ from clozeline.tokenizer import LongText, Tokenizer
 class Check:
     """What validation found. scores: of the task's `metrics`, by name.
 
-    predicted: how often each label was predicted, empty where a task has no labels.
+    predicted: how often each label was predicted, empty where a task has no labels; collapsed: what all predictions are,
+    in words, where they are all the same and the targets are not; else None.
     """
 
     loss: float
     scores: Mapping[str, float]
     predicted: Mapping[str, int] = field(default_factory=dict)
+    collapsed: str | None = None
 
 
 class Supervised(ABC):
@@ -68,6 +71,10 @@ class Supervised(ABC):
 
     def settled(self, examples: Sequence[Any], source: str, columns: Columns) -> Self:
         """The task with what it takes from the training data, such as label names, where it was given none."""
+        return self
+
+    def untuned(self) -> Self:
+        """The task as a training begins with it: without what an earlier one fitted to weights that are gone then."""
         return self
 
     @classmethod
@@ -127,17 +134,24 @@ class Supervised(ABC):
         """Metrics with intervals; has `as_dict`, and prints as a text."""
 
     @abstractmethod
-    def counted(self, logits: np.ndarray, samples: Samples) -> Counted:
-        """The task's main metric as sums over examples, to compare two models by."""
+    def counted(self, logits: np.ndarray, samples: Samples, metric: str | None = None) -> Counted:
+        """One of the task's metrics as sums over examples, to compare two models by; without a name, the first of them."""
 
     def item(self, example: Any) -> Item:
-        """What is looked at to find examples that are there twice: the text with its pair, and a label that is one class."""
+        """What is looked at to find examples that are there twice: the text with its pair, and its class.
+
+        The class of a soft label is the one with the largest share.
+        """
         text = example.text if example.pair is None else f"{example.text}{SEPARATOR}{example.pair}"
-        return Item(text, example.label if isinstance(example.label, str) else None, example.place)
+        label = example.label
+        if isinstance(label, dict):
+            label = max(label, key=label.__getitem__)
+        return Item(text, label if isinstance(label, str) else None, example.place)
 
     def notes(self, train: Sequence[Any], validation: Sequence[Any]) -> list[str]:
         """What somebody should know of the data before training on it: rare labels, texts that are there twice, ..."""
-        return check([self.item(each) for each in train], [self.item(each) for each in validation] or None).warnings()
+        ours, theirs = [self.item(each) for each in train], [self.item(each) for each in validation]
+        return checks.check(ours, theirs or None).warnings()
 
     def counts(self, samples: Samples) -> dict[str, int]:
         """How many examples, or tokens, have each label."""
@@ -191,6 +205,12 @@ def settled_labels(found: set[str], source: str, least: int = 2) -> tuple[str, .
     return tuple(sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found))
 
 
+def only(predicted: Mapping[str, int]) -> str | None:
+    """The label that two predictions or more all are, quoted; None where they differ."""
+    seen = [(label, count) for label, count in predicted.items() if count]
+    return repr(seen[0][0]) if len(seen) == 1 and seen[0][1] > 1 else None
+
+
 def check_names(labels: Sequence[str], least: int = 2) -> tuple[str, ...]:
     """Label names as a tuple of different texts.
 
@@ -205,6 +225,17 @@ def check_names(labels: Sequence[str], least: int = 2) -> tuple[str, ...]:
     if 0 < len(names) < least:
         raise InputError(f"There is one label only, {names[0]!r}; a classifier needs two or more.")
     return names
+
+
+def missing(counts: Mapping[str, int], checked: Mapping[str, int] | None) -> list[str]:
+    """What to say of labels that training data, or validation data, has none of."""
+    said = []
+    for label, count in counts.items():
+        if not count:
+            said.append(f"No training text has the label {label!r}; the model cannot learn it.")
+        elif checked is not None and not checked.get(label):
+            said.append(f"No validation text has the label {label!r}, so validation says nothing about it.")
+    return said
 
 
 Weights = Literal["balanced"] | Mapping[str, float] | None
@@ -228,11 +259,17 @@ def given_weights(weights: Weights, labels: Sequence[str]) -> Tensor | None:
 
 
 def labelled(
-    source: str | Path, split: str, columns: Columns, value: Callable[[Row, Sequence[str]], Label]
+    source: str | Path,
+    split: str,
+    columns: Columns,
+    value: Callable[[Row, Sequence[str]], Label],
+    usual: Sequence[str] = LABEL_NAMES,
 ) -> list[Example]:
-    """Texts, or pairs of texts, with what `value` makes of the label columns of their rows."""
+    """Texts, or pairs of texts, with what `value` makes of the label columns; usual: names of such a column."""
     where: dict[str, Any] = dict(text=columns.text, pair=columns.pair, label=columns.label, columns=columns.names)
-    return list(examples(source, labelled=True, value=value, encoding=columns.encoding, split=split, **where))
+    return list(
+        examples(source, labelled=True, usual=usual, value=value, encoding=columns.encoding, split=split, **where)
+    )
 
 
 def text_example(text: Any, pair: Any, place: str) -> Example:
@@ -248,17 +285,6 @@ def text_samples(
     """Texts, or pairs of texts, tokenised as the task says."""
     texts = [example.text for example in examples]
     pairs = None if examples[0].pair is None else [example.pair or "" for example in examples]
-    samples = Samples.tokenise(tokenizer, texts, pairs, long=task.long, max_length=task.max_length)
+    places = [example.place for example in examples]
+    samples = Samples.tokenise(tokenizer, texts, pairs, long=task.long, max_length=task.max_length, places=places)
     return replace(samples, targets=targets, examples=examples)
-
-
-def cross_entropy(logits_nC: np.ndarray, targets_n: np.ndarray) -> float:
-    """The mean over examples of minus the log probability of the target; -inf marks outputs that do not exist."""
-    shifted = logits_nC.astype(np.float64) - logits_nC.max(1, keepdims=True)
-    return float(np.mean(np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(targets_n)), targets_n]))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities along the last dimension, in fp64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)

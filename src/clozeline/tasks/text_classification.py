@@ -26,9 +26,10 @@ from clozeline.data.packing import Batch, Samples
 from clozeline.data.readers import Columns, Example
 from clozeline.errors import InputError, nearest
 from clozeline.evaluate import calibration, classification
+from clozeline.evaluate.calibration import cross_entropy, softmax
 from clozeline.evaluate.intervals import Counted
 from clozeline.tasks import supervised
-from clozeline.tasks.supervised import Check, Supervised, cross_entropy, softmax
+from clozeline.tasks.supervised import Check, Supervised
 from clozeline.tokenizer import LongText, Tokenizer
 
 
@@ -64,7 +65,7 @@ class TextClassification(Supervised):
         focal: exponent of the focal loss (Lin et al. 2017), which makes easy examples count less; 0 is cross-entropy.
         calibrate: fit a temperature to the validation data at the end of training (Guo et al. 2017), so that scores are
             probabilities to be believed; labels stay as they are.
-        temperature: what logits are divided by before scores are made of them.
+        temperature: what logits are divided by before scores are made of them; a training begins with 1 again.
 
     Raises:
         InputError: labels that repeat, weights for labels that are not there, or a number that cannot be.
@@ -108,6 +109,9 @@ class TextClassification(Supervised):
             assert isinstance(example.label, str | dict)
             found.update([example.label] if isinstance(example.label, str) else example.label)
         return self.with_outputs(supervised.settled_labels(found, source))
+
+    def untuned(self) -> Self:
+        return replace(self, temperature=1.0)
 
     @classmethod
     def from_raw(cls, raw: Mapping[str, Any]) -> Self:
@@ -168,13 +172,14 @@ class TextClassification(Supervised):
         if sum(count > 0 for count in counts.values()) < 2:
             only = next(label for label, count in counts.items() if count)
             raise InputError(f"The training data has one label only, {only!r}; a classifier needs two or more.")
+        if self.calibrate and checked is None:
+            raise InputError(
+                "calibrate fits a temperature to validation data; give validation data, or leave calibrate out."
+            )
         said = []
-        for label, count in counts.items():
-            if not count:
-                said.append(f"No training text has the label {label!r}; the model cannot learn it.")
-            elif checked is not None and not checked[label]:
-                said.append(f"No validation text has the label {label!r}, so validation says nothing about it.")
-        return said
+        if self.calibrate and checked is not None and sum(count > 0 for count in checked.values()) < 2:
+            said.append("The validation data has one label only: no temperature can be fitted to it, and it stays 1.")
+        return said + supervised.missing(counts, checked)
 
     # -- network to results
 
@@ -209,12 +214,14 @@ class TextClassification(Supervised):
         scores, targets = samples.mean(logits), self._classes(samples.targets)
         report = classification.measures(scores, targets)
         counts = np.bincount(scores.argmax(1), minlength=len(self.labels)).tolist()
-        return Check(cross_entropy(scores, targets), report, dict(zip(self.labels, counts, strict=True)))
+        predicted = dict(zip(self.labels, counts, strict=True))
+        collapsed = supervised.only(predicted) if len(np.unique(targets)) > 1 else None
+        return Check(cross_entropy(scores, targets), report, predicted, collapsed)
 
     def tuned(self, logits: np.ndarray, samples: Samples) -> Self:
-        if not self.calibrate:
-            return self
         scores, targets = samples.mean(logits), self._classes(samples.targets)
+        if not self.calibrate or len(np.unique(targets)) < 2:
+            return self
         return replace(self, temperature=calibration.fit_temperature(scores, targets))
 
     def decode(self, logits: np.ndarray, samples: Samples) -> list[Prediction]:
@@ -230,11 +237,16 @@ class TextClassification(Supervised):
     def report(self, logits: np.ndarray, samples: Samples) -> classification.Report:
         targets = self._classes(samples.targets)
         return classification.report(
-            samples.mean(logits), targets, self.outputs, samples.cut, temperature=self.temperature
+            samples.mean(logits),
+            targets,
+            self.outputs,
+            samples.cut,
+            temperature=self.temperature,
+            windows=samples.windows,
         )
 
-    def counted(self, logits: np.ndarray, samples: Samples) -> Counted:
-        return classification.counted(samples.mean(logits), self._classes(samples.targets))
+    def counted(self, logits: np.ndarray, samples: Samples, metric: str | None = None) -> Counted:
+        return classification.counted(samples.mean(logits), self._classes(samples.targets), metric or "accuracy")
 
     def counts(self, samples: Samples) -> dict[str, int]:
         found = np.bincount(self._classes(samples.targets), minlength=len(self.labels)).tolist()

@@ -23,16 +23,17 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from clozeline.data import tagged, tags
+from clozeline.data import checks, tagged, tags
 from clozeline.data.checks import Item
 from clozeline.data.packing import Batch, Samples
 from clozeline.data.readers import Columns
 from clozeline.data.tagged import TaggedText
 from clozeline.errors import InputError, nearest
 from clozeline.evaluate import entities
+from clozeline.evaluate.calibration import cross_entropy, softmax
 from clozeline.evaluate.intervals import Counted
 from clozeline.tasks import supervised
-from clozeline.tasks.supervised import Check, Supervised, cross_entropy, softmax
+from clozeline.tasks.supervised import Check, Supervised
 from clozeline.tokenizer import LongText, Tokenizer
 
 log = logging.getLogger("clozeline")
@@ -151,11 +152,21 @@ class TokenClassification(Supervised):
     def samples(self, tokenizer: Tokenizer, examples: Sequence[TaggedText], *, targets: bool = True) -> Samples:
         """Targets: (T,) int64, the tag of every piece of a word, `IGNORED` elsewhere."""
         texts = [example.text for example in examples]
-        found = Samples.tokenise(tokenizer, texts, long=self.long, max_length=self.max_length, offsets=True)
+        places = [example.place for example in examples]
+        found = Samples.tokenise(
+            tokenizer, texts, long=self.long, max_length=self.max_length, offsets=True, places=places
+        )
         found = replace(found, examples=examples)
         if not targets:
             return found
         self._check_types(examples)
+        if uneven := [example for example in examples if example.uneven]:
+            log.warning(
+                "%d spans begin or end inside a word, the first in %s. The whole word is learned; in scores no prediction "
+                "is right there, for the data's own characters count.",
+                sum(len(each.uneven) for each in uneven),
+                uneven[0].place,
+            )
         chosen, inexact = np.full(len(found.ids), IGNORED, dtype=np.int64), []
         for at, example in enumerate(examples):
             rows = _first_pieces(found, at, example)
@@ -253,7 +264,8 @@ class TokenClassification(Supervised):
         words = sum(map(len, found)) - sum(counts.values())
         predicted = dict(counts) | ({"O": words} if "O" in self.labels else {})
         loss = cross_entropy(logits[real], samples.targets[real])
-        return Check(loss, entities.measures(gold, found), predicted)
+        none = "O" in self.labels and not counts and any(tags.spans(each) for each in gold)
+        return Check(loss, entities.measures(gold, found), predicted, "nothing but O" if none else None)
 
     def decode(self, logits: np.ndarray, samples: Samples) -> list[Tagging]:
         return [self._tagging(logits, samples, at) for at in range(len(samples))]
@@ -285,31 +297,40 @@ class TokenClassification(Supervised):
         return Tagging(tuple(found), words, tuple(legal), int(samples.tokens[at]), int(samples.cut[at]))
 
     def report(self, logits: np.ndarray, samples: Samples) -> entities.EntityReport:
-        return entities.report(*self._both(logits, samples))
+        return entities.report(*self._both(logits, samples), cut=samples.cut, windows=samples.windows)
 
-    def counted(self, logits: np.ndarray, samples: Samples) -> Counted:
-        return entities.counted(*self._both(logits, samples))
+    def counted(self, logits: np.ndarray, samples: Samples, metric: str | None = None) -> Counted:
+        return entities.counted(*self._both(logits, samples), metric or "f1")
 
     def item(self, example: TaggedText) -> Item:
-        return Item(example.text, None, example.place)
+        """The label is the tags of the words; a sign may be missing in a text that says the same."""
+        spans = zip(example.words, example.tags or (), strict=True)
+        tagging = [tag for (start, end), tag in spans if any(map(str.isalnum, example.text[start:end]))]
+        return Item(example.text, tuple(tagging), example.place)
 
-    def notes(self, train: Sequence[TaggedText], validation: Sequence[TaggedText]) -> list[str]:
-        uneven = [example for example in train if example.uneven]
-        odd = [
-            f"training: {sum(each.uneven for each in uneven)} spans begin or end inside a word, the first in {one.place}; "
-            "the whole word is learned."
-            for one in uneven[:1]
-        ]
-        return [*odd, *super().notes(train, validation)]
+    def lacks(self, train: Samples, validation: Samples | None) -> list[str]:
+        counts = dict.fromkeys(sorted({self._kind(label) for label in self.labels} - {"O"}), 0) | self.counts(train)
+        what, advice = ("words", "accuracy") if self.scheme == "plain" else ("entities", "the F1 of all")
+        said = checks.rare(counts, f"{what} in training", f"find more of it, and see its own F1, which {advice} hides")
+        return said + supervised.missing(counts, None if validation is None else self.counts(validation))
 
     def counts(self, samples: Samples) -> dict[str, int]:
         found = Counter(kind for example in samples.examples for *_, kind in tags.spans(self._whole(example.tags)))
         return {kind: found[kind] for kind in sorted(found)}
 
     def _both(self, logits: np.ndarray, samples: Samples) -> tuple[list[list[str]], list[list[str]]]:
-        """The gold tags and the predicted ones, of the words of each example."""
+        """The gold tags and the predicted ones, of the words of each example.
+
+        An entity whose span in the data is not of whole words stands behind the text, where nothing is predicted.
+        """
         found = [self._whole(each.tags) for each in self.decode(logits, samples)]
-        return [self._whole(example.tags) for example in samples.examples], found
+        gold = [self._whole(example.tags) for example in samples.examples]
+        for example, true, guessed in zip(samples.examples, gold, found, strict=True):
+            for first, after, _ in example.uneven:
+                true += true[first:after]
+                true[first:after] = ["O"] * (after - first)
+                guessed += ["O"] * (after - first)
+        return gold, found
 
     def _whole(self, given: Sequence[str]) -> list[str]:
         """Tags from which entities can be read: a plain tag marks one word."""

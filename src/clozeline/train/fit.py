@@ -17,7 +17,7 @@ import logging
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -41,25 +41,33 @@ from clozeline.train.loop import Training
 from clozeline.train.report import Alarms, Epoch, Metrics, Ticker, curve
 from clozeline.train.settings import Settings
 
+FREE = ("save_every", "track")
+"""Settings that a resumed run may change."""
 log = logging.getLogger("clozeline")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One of several runs: with what, what its best epoch was, what it warned of, and its folder inside the others'."""
+    """One of several runs: with what, what its best epoch was, what it warned of, and its folder inside the others'.
+
+    failed: why it ended without a result, None where it has one; it has no best epoch then.
+    """
 
     learning_rate: float
     seed: int
-    best: Epoch
+    best: Epoch | None
     warnings: list[str]
     folder: str
+    epochs: list[Epoch] = field(default_factory=list)
+    failed: str | None = None
 
 
 @dataclass(frozen=True)
 class Fitted:
     """A run's outcome. best: the epoch whose model was kept, None without validation; finished: False when stopped.
 
-    trials: the runs done so far, where there were several; `best` and `warnings` are then those of the best one.
+    trials: the runs done so far, where there were several; `epochs`, `best` and `warnings` are then those of the best one.
+    settings, data: what it was trained with, and on what, in words; None while several runs are under way.
     """
 
     out: Path
@@ -70,6 +78,12 @@ class Fitted:
     warnings: list[str]
     finished: bool
     trials: list[Trial] = field(default_factory=list)
+    settings: Settings | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
+
+
+Card = Callable[[Bundle, Fitted], str]
+"""Makes the model card of what a run left."""
 
 
 def fit(
@@ -82,12 +96,17 @@ def fit(
     device: torch.device,
     resume: bool = False,
     overwrite: bool = False,
-    card: Callable[[Fitted], str] | None = None,
+    card: Card | None = None,
+    data: Mapping[str, str] | None = None,
+    begun: Callable[[], None] | None = None,
     quiet: bool = False,
 ) -> Fitted:
     """Train `bundle` in place; at the end it holds the best model, as `out/model` does.
 
-    Ctrl-C ends the run after the step under way, with its state saved; a second one ends it at once.
+    Ctrl-C ends the run after the step under way, with its state saved; a second one ends it at once. Processes that train
+    together, on several machines too, need `out` to be one folder that all of them share.
+
+    data: what it learns from, in words, for the card; begun: called when the weights are about to change.
 
     Raises:
         InputError: `out` holds another run, the data or settings of a resumed run have changed, or the disk is full.
@@ -114,55 +133,63 @@ def fit(
     train = dataclasses.replace(train, examples=())  # the texts themselves are not needed any more
 
     used = np.unique(train.ids) if validation is None else np.union1d(train.ids, validation.ids)
-    training = Training(bundle.network, task, train, settings, used=used, device=device, group=group)
-    checks = None if validation is None else training.renumber(validation)
-    epochs: list[Epoch] = []
-    losses: list[float] = []
-    here = _machinery(device, group)
-    if state is not None:
-        training.load_state(state["training"])
-        if other := [f"{name} {value}" for name, value in state["machinery"].items() if here.get(name) != value]:
-            log.warning("The run began under %s: what follows may differ in its last digits.", ", ".join(other))
-        epochs = [Epoch(**entry) for entry in state["epochs"]]
-        losses = state["losses"]
-        log.warning("Going on from step %d of %d.", training.number, training.total)
+    epochs: list[Epoch] = [] if state is None else [Epoch(**entry) for entry in state["epochs"]]
+    losses: list[float] = [] if state is None else state["losses"]
+    resumed_at = 0 if state is None else state["training"]["number"]
     best = _best(epochs)
-    held = out / "metrics.jsonl" if group.first else None  # the first process writes for all
-    loggers = open_loggers(settings.track, out, dataclasses.asdict(settings), training.number) if group.first else []
-    metrics = Metrics(held, training.number, loggers)
-    ticker = Ticker(training.total, training.number, show=group.first and not quiet)
+    here = _machinery(device, group)
+    ended = False
+    with contextlib.ExitStack() as at_end:  # whatever fails, the caller's network gets its whole table back
+        tracked = open_loggers(settings.track, out, dataclasses.asdict(settings), resumed_at) if group.first else []
+        held = out / "metrics.jsonl" if group.first else None  # the first process writes for all
+        metrics = Metrics(held, resumed_at, tracked)
+        at_end.callback(lambda: metrics.close(ended))
+        training = Training(bundle.network, task, train, settings, used=used, device=device, group=group)
+        at_end.callback(training.finish)
+        checks = None if validation is None else training.renumber(validation)
+        if begun is not None:
+            begun()
+        if state is not None:
+            training.load_state(state["training"])
+            if other := [f"{name} {value}" for name, value in state["machinery"].items() if here.get(name) != value]:
+                log.warning("The run began under %s: what follows may differ in its last digits.", ", ".join(other))
+            log.warning("Going on from step %d of %d.", training.number, training.total)
+        ticker = Ticker(training.total, training.number, show=group.first and not quiet)
+        at_end.callback(ticker.close)
 
-    def save_state() -> None:
-        if not group.first:
-            return
-        kept = {
-            "training": training.state(),
-            "losses": losses,
-            "epochs": [dataclasses.asdict(epoch) for epoch in epochs],
-        }
-        with staged(out) as stage:
-            torch.save({**kept, "identity": whole, "machinery": here}, stage / "state.pt")
+        def save_state() -> None:
+            if not group.first:
+                return
+            kept = {
+                "training": training.state(),
+                "losses": losses,
+                "epochs": [dataclasses.asdict(epoch) for epoch in epochs],
+            }
+            with staged(out) as stage:
+                torch.save({**kept, "identity": whole, "machinery": here}, stage / "state.pt")
 
-    def outcome(finished: bool) -> Fitted:
-        return Fitted(out, training.number, training.total, epochs, best, alarms.said, finished)
+        def outcome(finished: bool) -> Fitted:
+            said = list(alarms.said)
+            number, total, about = training.number, training.total, dict(data or {})
+            return Fitted(out, number, total, epochs, best, said, finished, settings=settings, data=about)
 
-    def validate() -> tuple[Epoch, Supervised]:
-        assert checks is not None
-        logits = predict.logits(training.twin.eval(), task, checks, device)
-        epoch = _epoch(task.check(logits, checks), task, training, float(np.mean(losses)))
-        return epoch, task.tuned(logits, checks) if epoch.better_than(best) else task
+        def validate() -> tuple[Epoch, Supervised]:
+            assert checks is not None
+            logits = predict.logits(training.twin.eval(), task, checks, device)
+            epoch = _epoch(task.check(logits, checks), task, training, float(np.mean(losses)))
+            return epoch, task.tuned(logits, checks) if epoch.better_than(best) else task
 
-    def save_model() -> None:
-        if not group.first:
-            return
-        with training.full_table():
-            dataclasses.replace(bundle, fresh=[]).save(out / "model", None if card is None else card(outcome(True)))
+        def save_model() -> None:
+            if group.first:
+                with training.full_table():
+                    said = None if card is None else card(bundle, outcome(True))
+                    dataclasses.replace(bundle, fresh=[]).save(out / "model", said)
 
-    def stale() -> bool:
-        return best is not None and settings.patience is not None and epochs[-1].epoch - best.epoch >= settings.patience
+        def stale() -> bool:
+            patience = settings.patience
+            return best is not None and patience is not None and epochs[-1].epoch - best.epoch >= patience
 
-    stopped = stale()
-    try:
+        stopped = stale()
         with _interruptible() as interrupted:
             for step in () if stopped else training:
                 metrics.step(step)
@@ -185,20 +212,18 @@ def fit(
                     save_state()
                 if asked or stopped:
                     break
-    finally:
-        ticker.close()
         ended = stopped or training.number == training.total
-        metrics.close(ended)
-        training.finish()
     if not ended:
         return outcome(False)
     bundle.fresh = []
     if best is None and group.first:
-        bundle.save(out / "model", None if card is None else card(outcome(True)))
+        bundle.save(out / "model")
     group.told(None)  # the model is there
     if best is not None:
         reload(bundle, out / "model")
     if group.first:
+        if card is not None:  # with the epochs and warnings after the best
+            write_whole(out / "model" / "README.md", card(bundle, outcome(True)))
         curve(out / "curve.png", metrics.lines, epochs, best)
         write_whole(out / "run.json", json.dumps({**whole, "finished": True}, indent=2) + "\n")
         (out / "state.pt").unlink(missing_ok=True)
@@ -221,6 +246,7 @@ def _epoch(found: Check, task: Supervised, training: Training, train_loss: float
         metric=training.settings.metric or task.metrics[0],
         scores=dict(found.scores),
         predicted=dict(found.predicted),
+        collapsed=found.collapsed,
     )
 
 
@@ -248,7 +274,7 @@ def _interruptible() -> Iterator[list[bool]]:
 def identity(
     settings: Settings, bundle: Bundle, train: Samples, validation: Samples | None, device: torch.device
 ) -> dict[str, Any]:
-    """What must be the same for a run to go on."""
+    """What must be the same for a run to go on; when it is saved and who is told of it may change."""
     digest, weights = hashlib.sha256(), hashlib.sha256()
     for samples in (train, validation):
         for array in (
@@ -260,7 +286,7 @@ def identity(
         weights.update(str(parameter.detach().double().sum().item()).encode())
         weights.update(b"" if parameter.requires_grad else b"frozen")
     return {
-        "settings": dataclasses.asdict(settings),
+        "settings": {key: value for key, value in dataclasses.asdict(settings).items() if key not in FREE},
         "precision": str(compute_dtype(settings.precision, device)).removeprefix("torch."),
         "task": {"name": bundle.task.name, **dataclasses.asdict(bundle.task)},  # type: ignore[call-overload]
         "model": {**dataclasses.asdict(bundle.config), "weights": weights.hexdigest()},
@@ -269,15 +295,25 @@ def identity(
 
 
 def _open(out: Path, whole: dict[str, Any], resume: bool, overwrite: bool, group: Group) -> dict[str, Any] | None:
-    """Make `out` ready for this run; the saved state to go on from, or None to begin. Every process reads the state."""
+    """Make `out` ready for this run; the saved state to go on from, or None to begin. Every process reads the state.
+
+    Raises:
+        InputError: as `_prepare`; a damaged state; `out` is not the same folder in all processes.
+    """
     if group.first:
         _prepare(out, whole, resume, overwrite)
     group.told(None)
     state = out / "state.pt"
+    found, damaged = None, None
     try:
-        return torch.load(state, map_location="cpu", weights_only=True) if resume and state.exists() else None
+        found = torch.load(state, map_location="cpu", weights_only=True) if resume and state.exists() else None
     except Exception as error:  # torch raises pickle, zip and runtime errors for a damaged file
-        raise InputError(f"{state} is damaged, so the run cannot go on; start anew (--overwrite).") from error
+        damaged = error
+    seen: Any = None if found is None else (found["training"]["number"], found["losses"], found["epochs"])
+    group.agree(f"saved run in {out}, a folder that they must share", ((out / "run.json").exists(), str(damaged), seen))
+    if damaged is not None:
+        raise InputError(f"{state} is damaged, so the run cannot go on; start anew (--overwrite).") from damaged
+    return found
 
 
 def _prepare(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool) -> None:

@@ -113,7 +113,14 @@ class Training:
         self.table: CompactTable | None = None
         if used is not None and "encoder.embedding.tokens.weight" not in self.frozen:
             self.table = CompactTable(network.encoder.embedding.tokens, used)
-        samples = samples.apart() if task.windows_apart else samples
+        try:
+            self._make_ready(samples.apart() if task.windows_apart else samples)
+        except BaseException:  # such as too little memory for a second network
+            self.finish()
+            raise
+
+    def _make_ready(self, samples: Samples) -> None:
+        network, task, settings = self.network, self.task, self.settings
         self.samples = self.renumber(samples)
         self.twin = network.twin(compute_dtype(settings.precision, self.device), self.device)
         _hold(self.twin, self.frozen)

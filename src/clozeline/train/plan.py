@@ -64,6 +64,7 @@ class Plan:
     kernel_note: why attention does not take a faster kernel; None where it takes the fastest.
     activations: what a real step kept for its backward pass, scaled to the largest forward pass of the run.
     measured_steps: real steps behind `rate` and `seconds`; validation is reckoned at a third of training, for each token.
+    runs: how many there are, one after the other, with other seeds and rates; `steps` are of one, `seconds` of all of them.
     """
 
     model: str
@@ -84,6 +85,7 @@ class Plan:
     measured_steps: int
     rate: float
     seconds: float
+    runs: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON takes it."""
@@ -93,13 +95,14 @@ class Plan:
         parts = self.weights, self.gradients, self.optimizer, self.activations
         total, *shares = (f"{size / 2**20:,.0f}" for size in (sum(parts), *parts))
         note = f" ({self.kernel_note})" if self.kernel_note else ""
+        each = f" in each of {self.runs} runs" if self.runs > 1 else ""
         return "\n".join(
             [
                 f"model       {self.model}: {self.parameters:,} parameters, {self.trained:,} of them with a gradient",
                 f"device      {self.device}, {self.precision} over fp32 weights, attention kernel {self.kernel}{note}",
                 f"train       {self.train}",
                 f"validation  {self.validation or 'none: the last epoch is kept, not the best'}",
-                f"steps       {self.steps:,}, {self.steps_per_epoch:,} an epoch",
+                f"steps       {self.steps:,}, {self.steps_per_epoch:,} an epoch{each}",
                 f"memory      about {total} MiB: weights {shares[0]}, gradients {shares[1]}, optimiser {shares[2]}, "
                 f"activations {shares[3]} (counted in a real step)",
                 f"time        about {_duration(self.seconds)}, at {self.rate:,.0f} tokens/s "
@@ -108,7 +111,14 @@ class Plan:
         )
 
 
-def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: Settings, device: torch.device) -> Plan:
+def plan(
+    bundle: Bundle,
+    train: Samples,
+    validation: Samples | None,
+    settings: Settings,
+    device: torch.device,
+    runs: int = 1,
+) -> Plan:
     """Look at the data and take a few steps on a copy of the network; `bundle` stays as it is."""
     task, config = bundle.task, bundle.config
     assert isinstance(task, Supervised)
@@ -160,7 +170,8 @@ def plan(bundle: Bundle, train: Samples, validation: Samples | None, settings: S
         activations=int(sum(kept) / first.tokens * min(heaviest, max(settings.max_tokens, int(units.lengths.max())))),
         measured_steps=len(timed),
         rate=rate,
-        seconds=settings.epochs * work / rate,
+        seconds=runs * settings.epochs * work / rate,
+        runs=runs,
     )
 
 

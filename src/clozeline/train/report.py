@@ -19,6 +19,8 @@ from clozeline.train.loggers import Logger
 from clozeline.train.loop import Step
 from clozeline.train.settings import Settings
 
+RISE = 0.01
+"""Of the validation loss over its least that is worth an alarm; less comes and goes by chance."""
 log = logging.getLogger("clozeline")
 
 
@@ -26,7 +28,8 @@ log = logging.getLogger("clozeline")
 class Epoch:
     """What validation found after a pass over the data.
 
-    metric: which of the scores says what epoch is best; predicted: how often each label was.
+    metric: which of the scores says what epoch is best; predicted: how often each label was; collapsed: what all
+    predictions are, where they are all the same, as `Check` has it.
     """
 
     epoch: int
@@ -36,6 +39,7 @@ class Epoch:
     metric: str
     scores: dict[str, float]
     predicted: dict[str, int]
+    collapsed: str | None = None
 
     @property
     def score(self) -> float:
@@ -171,14 +175,14 @@ class Alarms:
     def epochs(self, epochs: list[Epoch]) -> None:
         """After each validation."""
         last = epochs[-1]
-        seen = [label for label, count in last.predicted.items() if count]
-        if len(seen) == 1 and last.predicted[seen[0]] > 1:
+        if last.collapsed is not None:
             self._say(
-                f"Epoch {last.epoch}: the model predicts {seen[0]!r} for all of the validation data. It has collapsed or "
-                "not begun to learn: try a lower learning rate, more warm-up, another seed or more epochs."
+                f"Epoch {last.epoch}: the model predicts {last.collapsed} for all of the validation data. It has collapsed "
+                "or not begun to learn: try a lower learning rate, more warm-up, another seed or more epochs.",
+                key="collapsed",
             )
         best = min(epochs, key=lambda epoch: epoch.loss)
-        if last.epoch - best.epoch >= 1 and all(
+        if last.loss > best.loss * (1 + RISE) and all(
             later.loss > earlier.loss
             for earlier, later in zip(epochs[best.epoch - 1 :], epochs[best.epoch :], strict=False)
         ):

@@ -42,7 +42,7 @@ class Settings:
         save_every: steps between saved states, from which a stopped run goes on; each epoch's end saves one too.
         grouping: put like lengths together inside shuffled windows of 50 batches.
         metric: the validation score that chooses the best epoch, such as macro_f1; None is the task's own.
-        track: trackers that get the metrics beside metrics.jsonl: tensorboard, wandb, mlflow.
+        track: trackers that get the metrics beside metrics.jsonl: tensorboard, wandb, mlflow; one, or several in a list.
 
     Raises:
         InputError: a value that cannot be, with the setting named.
@@ -68,6 +68,7 @@ class Settings:
     track: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "track", (self.track,) if isinstance(self.track, str) else tuple(self.track))
         for name, hint in get_type_hints(Settings).items():
             value, kinds = getattr(self, name), get_args(hint) or (hint,)
             fits = isinstance(value, int | float if float in kinds else int) and not isinstance(value, bool)
