@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,7 +70,7 @@ def open_loggers(names: Sequence[str], out: Path, settings: Mapping[str, Any], r
                 logger.close(finished=False)
             why = f"{name} cannot be opened: {str(error).rstrip('. ')}."
             raise InputError(f"{why} Nothing was trained: set it up, or train without it.") from error
-    for entry in _lines(out / "metrics.jsonl", resumed_at):
+    for entry in lines_until(out / "metrics.jsonl", resumed_at):
         for logger in opened:
             logger.log(entry)
     return opened
@@ -83,30 +84,33 @@ def _package(name: str) -> Any:
         raise InputError(f'{why}: pip install "clozeline[{name}]"') from error
 
 
-def _lines(path: Path, until: int) -> Iterator[dict[str, Any]]:
+def lines_until(path: Path, until: int) -> Iterator[dict[str, Any]]:
+    """The lines of metrics.jsonl up to a step; none of an unfinished one, which was being written when a run was killed."""
     if until and path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 entry = json.loads(line)
             except json.JSONDecodeError:
-                return  # the line that was being written when the run was killed
+                return
             if entry["step"] > until:
                 return
             yield entry
 
 
-class _Tracker:
+class _Tracker(ABC):
     """Names the values of a line and sends them, unless the tracker has them already or has failed."""
 
     name: str
     last: dict[str, int]  # the last step of "train" and of "validation" lines that the tracker has
     failed = False
 
+    @abstractmethod
     def send(self, step: int, values: dict[str, float]) -> None:
-        raise NotImplementedError
+        """Give the tracker the values of a step."""
 
+    @abstractmethod
     def end(self, finished: bool) -> None:
-        raise NotImplementedError
+        """Tell the tracker that the run has ended, or was stopped."""
 
     def log(self, entry: Mapping[str, Any]) -> None:
         step, kind = entry["step"], "validation" if "validation_loss" in entry else "train"

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from clozeline.files import staged, write_whole
-from clozeline.train.loggers import Logger
+from clozeline.train.loggers import Logger, lines_until
 from clozeline.train.loop import Step
 from clozeline.train.settings import Settings
 
@@ -57,21 +57,11 @@ class Metrics:
 
     def __init__(self, path: Path | None, after: int = 0, loggers: Sequence[Logger] = ()) -> None:
         """path: None keeps the lines without writing them; after: the step that a saved state is from."""
-        kept = []
-        if path is not None and after and path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    entry = json.loads(line)
-                except json.JSONDecodeError:
-                    break  # the line that was being written when the run was killed
-                if entry["step"] > after:
-                    break
-                kept.append(line)
-        self.lines = [json.loads(line) for line in kept]
+        self.lines = [] if path is None else list(lines_until(path, after))
         self.loggers = loggers
         self._file: TextIO | None = None
         if path is not None:
-            write_whole(path, "".join(line + "\n" for line in kept))
+            write_whole(path, "".join(json.dumps(line) + "\n" for line in self.lines))
             self._file = path.open("a", encoding="utf-8")
 
     def step(self, step: Step) -> None:
