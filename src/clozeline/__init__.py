@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clozeline.face import Model, load
     from clozeline.model.encoder import Encoder
     from clozeline.paired import compare
+    from clozeline.pretrainer import pretrain
     from clozeline.tasks.masked_lm import MaskedLM
     from clozeline.tasks.multi_label import MultiLabelClassification
     from clozeline.tasks.multiple_choice import MultipleChoice
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from clozeline.tasks.text_classification import TextClassification
     from clozeline.tasks.token_classification import TokenClassification
     from clozeline.tokenizer import Tokenizer
+    from clozeline.tokenizer_training import train_tokenizer
+    from clozeline.train.pretraining_settings import PretrainSettings
     from clozeline.train.settings import Settings
 
 __version__ = "0.1.0"
@@ -41,6 +44,7 @@ _HOME = {
     "Model": "clozeline.face",
     "NextSentence": "clozeline.tasks.next_sentence",
     "Packed": "clozeline.batch",
+    "PretrainSettings": "clozeline.train.pretraining_settings",
     "Settings": "clozeline.train.settings",
     "MultiLabelClassification": "clozeline.tasks.multi_label",
     "MultipleChoice": "clozeline.tasks.multiple_choice",
@@ -51,6 +55,8 @@ _HOME = {
     "Tokenizer": "clozeline.tokenizer",
     "compare": "clozeline.paired",
     "load": "clozeline.face",
+    "pretrain": "clozeline.pretrainer",
+    "train_tokenizer": "clozeline.tokenizer_training",
     "score": "clozeline.evaluate.predictions",
 }
 
@@ -65,6 +71,7 @@ __all__ = [
     "MultipleChoice",
     "NextSentence",
     "Packed",
+    "PretrainSettings",
     "QuestionAnswering",
     "Regression",
     "Settings",
@@ -74,7 +81,9 @@ __all__ = [
     "__version__",
     "compare",
     "load",
+    "pretrain",
     "score",
+    "train_tokenizer",
 ]
 
 

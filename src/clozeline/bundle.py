@@ -83,11 +83,13 @@ def load(name: str | Path, task: Task | None = None, *, revision: str | None = N
     labels = task.outputs if isinstance(task, Supervised) else raw.get("id2label") or ()
     classes = len(labels) or raw.get("num_labels", 2)
     head = (own or "base") if task is None else task.head
+    if own == "pretraining" and head in ("masked_lm", "next_sentence"):
+        head = own  # which has both, so that a save has both again
     loaded = checkpoint.load(folder, head, classes, reset=reset, seed=seed, tensors=tensors)
     tokenizer = Tokenizer.load(folder, loaded.config.max_length)
     tokenizer.check(loaded.config.vocab_size)
     fresh = loaded.fresh
-    if task is not None and own == task.head:
+    if task is not None and own == head:
         fresh = list(dict.fromkeys([*fresh, *checkpoint.untrained(raw, loaded.network)]))
     if fresh:
         say = log.warning if own == "text_classification" else log.info  # a trained head that is given up

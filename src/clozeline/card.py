@@ -7,6 +7,7 @@ import dataclasses
 from clozeline.bundle import Bundle
 from clozeline.tasks.supervised import Supervised
 from clozeline.train.fit import Fitted
+from clozeline.train.pretrain import Pretrained
 from clozeline.train.trials import summary
 
 PIPELINES = {
@@ -15,6 +16,7 @@ PIPELINES = {
     "question_answering": "question-answering",
     "multiple_choice": "multiple-choice",
     "masked_lm": "fill-mask",
+    "pretraining": "fill-mask",
     "base": "feature-extraction",
 }
 
@@ -22,24 +24,23 @@ ALWAYS = ("long", "max_length", "temperature", "threshold")
 """Settings of a task that a card shows though they are as usual."""
 
 
+LICENCE = (
+    "",
+    "## Licence and use",
+    "",
+    "Licence of the model: (to be filled in.)",
+    "Licence of the training data: (to be filled in.)",
+    "What it is for, and what not: (to be filled in.)",
+    "",
+)
+
+
 def model_card(
     bundle: Bundle,
     run: Fitted | None = None,
 ) -> str:
     """A model card in the hub's format: metadata between dashes, then what the model is and how it was made."""
-    pipeline = PIPELINES.get(bundle.network.kind or "base")
-    lines = [
-        "---",
-        "# license: apache-2.0   (to be filled in by whoever publishes this model)",
-        "# language: en   (of the texts)",
-        "library_name: transformers",
-        *([f"pipeline_tag: {pipeline}"] if pipeline else []),
-        "tags:",
-        "- clozeline",
-    ]
-    lines += ["---", "", f"# A {bundle.family.name} model", ""]
-    config = bundle.config
-    lines.append(f"{config.layers} layers, width {config.width}, {config.heads} heads, vocabulary {config.vocab_size}.")
+    lines = _head(bundle)
     if isinstance(bundle.task, Supervised):
         lines += ["", f"Task: {bundle.task.name}. Outputs: " + ", ".join(bundle.task.outputs) + "."]
         lines += ["", *_task_settings(bundle.task)]
@@ -67,10 +68,37 @@ def model_card(
             lines.append(f"- epoch {epoch.epoch}: {scores}, loss {epoch.loss:.4f}{mark}")
         if run.warnings:
             lines += ["", "Warnings of the run:", "", *(f"- {warning}" for warning in run.warnings)]
-    lines += ["", "## Licence and use", ""]
-    lines += ["Licence of the model: (to be filled in.)", "Licence of the training data: (to be filled in.)"]
-    lines += ["What it is for, and what not: (to be filled in.)", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *LICENCE])
+
+
+def pretraining_card(bundle: Bundle, run: Pretrained) -> str:
+    """The card of a model that was pre-trained: on how much of what, how, and how well it does on held-out text."""
+    counts = ", ".join(f"{number:,} {name}" for name, number in run.corpus.items())
+    lines = [*_head(bundle), "", "## Pre-training", "", f"Started from {bundle.name}.", ""]
+    lines += [f"- corpus: {counts}", f"- read in training: {run.tokens:,} tokens in {run.steps:,} steps"]
+    lines += [f"- left out, because pairs were cut to their length: {run.skipped:,} tokens", "", "Settings:", ""]
+    lines += [f"- {name}: {value}" for name, value in dataclasses.asdict(run.settings).items()]
+    lines += ["", "At the last validation:", ""]
+    lines += [f"- {name}: loss {loss:.4f}, {100 * run.accuracy[name]:.2f} % right" for name, loss in run.losses.items()]
+    return "\n".join([*lines, *LICENCE])
+
+
+def _head(bundle: Bundle) -> list[str]:
+    """The metadata, and what kind of model it is."""
+    pipeline = PIPELINES.get(bundle.network.kind or "base")
+    lines = [
+        "---",
+        "# license: apache-2.0   (to be filled in by whoever publishes this model)",
+        "# language: en   (of the texts)",
+        "library_name: transformers",
+        *([f"pipeline_tag: {pipeline}"] if pipeline else []),
+        "tags:",
+        "- clozeline",
+    ]
+    lines += ["---", "", f"# A {bundle.family.name} model", ""]
+    config = bundle.config
+    lines.append(f"{config.layers} layers, width {config.width}, {config.heads} heads, vocabulary {config.vocab_size}.")
+    return lines
 
 
 def _task_settings(task: Supervised) -> list[str]:

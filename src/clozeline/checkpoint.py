@@ -242,7 +242,15 @@ def own_head(raw: Mapping[str, Any], tensors: Collection[str]) -> str | None:
     own = next((kind for kind in kinds if kind is not None), None) if kinds else "base"
     if own in (None, "base"):
         return own
+    if own == "pretraining" and not _both_parts(family, family.read(raw), tensors):
+        own = "masked_lm"
     return own if _head_names(family, family.read(raw), own) & set(tensors) else "base"
+
+
+def _both_parts(family: Family, config: EncoderConfig, tensors: Collection[str]) -> bool:
+    """Whether the tensors of a head for masked words and pairs are all there, copies of tied ones aside."""
+    needed = _head_names(family, config, "pretraining") - set(family.heads["pretraining"].tied)
+    return needed <= set(tensors)
 
 
 def names(family: Family, network: Network, head: str | None) -> dict[str, tuple[str, ...]]:

@@ -21,9 +21,11 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 import clozeline
+from clozeline import cli_pretraining
 from clozeline import recipe as recipes
 from clozeline.errors import InputError
 from clozeline.flags import (
+    FIRST,
     Choices,
     ColumnNames,
     Device,
@@ -55,8 +57,6 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-FIRST = os.environ.get("RANK", "0") == "0"
-"""Of several processes that torchrun starts one speaks."""
 TRY = {
     "text-classification": ["Your own sentence."],
     "question-answering": ["Your question?", "A passage that answers it."],
@@ -359,6 +359,9 @@ def doctor(model: str | None = None, /, *, as_json: Json = False) -> None:
 
     found = doctors.machine() if model is None else {**doctors.machine(), **doctors.model(model)}
     print(json.dumps(found, ensure_ascii=False) if as_json else doctors.show(found))
+
+
+cli_pretraining.add(app)
 
 
 class _Say(logging.Handler):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Group, Parameter
 
+from clozeline import pretraining_recipe
 from clozeline import recipe as recipes
-from clozeline.recipe import KEYS, Recipe
+from clozeline.pretraining_recipe import PretrainRecipe
+from clozeline.recipe import KEYS, Key, Recipe
 
 ModelName = Annotated[str, Parameter(help="A model folder, or a hub name such as bert-base-uncased.")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), show_default=False, help="Print JSON.")]
@@ -35,22 +39,33 @@ Out = Annotated[Path | None, Parameter(help="Write the results to this file inst
 DATA, TRAINING = Group.create_ordered("What to train on"), Group.create_ordered("How to train")
 
 
-def _flags() -> type:
-    """A class with an optional flag for each key of a recipe; MODEL and TRAIN have places of their own."""
+FIRST = os.environ.get("RANK", "0") == "0"
+"""Of several processes that torchrun starts one speaks."""
+
+
+def _flags(name: str, keys: Mapping[str, Key], positional: Sequence[str]) -> type:
+    """A class with an optional flag for each key of a recipe; positional ones have places of their own."""
     fields = []
-    for name in [name for name in KEYS if name not in ("model", "train")]:
-        key = KEYS[name]
-        listed = ("labels", "class_weights", "label", "choices", "columns", "learning_rates", "track")
-        kind = str if name in listed else key.wanted  # as key=value gives them, such as a,b,c
+    for key_name in [each for each in keys if each not in positional]:
+        key = keys[key_name]
+        kind = str if _listed(key.wanted) else key.wanted
         shown: Any = (lambda _, default=key.default: default) if key.default not in (None, ()) else False
-        note = Parameter(help=key.help, show_default=shown, group=TRAINING if key.setting else DATA)
-        fields.append((name, Annotated[kind | None, note], None))
-    made = dataclasses.make_dataclass("Flags", fields, kw_only=True)
+        names = None if key_name != "model" else "--from"
+        note = Parameter(name=names, help=key.help, show_default=shown, group=TRAINING if key.setting else DATA)
+        fields.append((key_name, Annotated[kind | None, note], None))
+    made = dataclasses.make_dataclass(name, fields, kw_only=True)
     made.__module__ = __name__  # cyclopts reads the fields of user classes only
     return made
 
 
+def _listed(wanted: Any) -> bool:
+    """Whether a type holds a list or a table, which a flag gives as key=value does, such as a,b,c."""
+    return get_origin(wanted) in (tuple, dict) or any(map(_listed, get_args(wanted)))
+
+
 if TYPE_CHECKING:
     Flags = Recipe
+    PretrainFlags = PretrainRecipe
 else:
-    Flags = _flags()
+    Flags = _flags("Flags", KEYS, ("model", "train"))
+    PretrainFlags = _flags("PretrainFlags", pretraining_recipe.KEYS, ("corpus",))

@@ -14,7 +14,7 @@ from torch import Tensor
 from clozeline.batch import Layout
 from clozeline.data.packing import Samples, by_tokens
 from clozeline.errors import InputError, nearest
-from clozeline.model.heads import Network, Pooler
+from clozeline.model.heads import Network, Pooler, PretrainingHead
 from clozeline.tasks.supervised import Supervised
 from clozeline.tokenizer import Tokenizer
 
@@ -90,6 +90,7 @@ def pooling(network: Network, pool: str) -> Callable[[Tensor, Layout], Tensor]:
     """
     if pool == "pooler":
         head = network.head
+        head = head.pair if isinstance(head, PretrainingHead) else head
         pooler = head if isinstance(head, Pooler) else getattr(head, "pooler", None)
         if pooler is None:
             raise InputError("pool='pooler' needs a bare encoder or a classifier with its pooler; use 'mean' or 'cls'.")

@@ -131,12 +131,17 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The recipe as a file that `read` takes; what is left open stands as a comment."""
-        values = dataclasses.asdict(self)
-        values |= values.pop("settings")
-        lines = [
-            f"# {name} is left open" if value is None else f"{name} = {_toml(value)}" for name, value in values.items()
-        ]
-        return "\n".join(lines) + "\n"
+        return as_toml(self)
+
+
+def as_toml(recipe: Any) -> str:
+    """A recipe as a file that `read` takes; what is left open stands as a comment."""
+    values = dataclasses.asdict(recipe)
+    values |= values.pop("settings")
+    lines = [
+        f"# {name} is left open" if value is None else f"{name} = {_toml(value)}" for name, value in values.items()
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def columns(encoding: str, **given: Any) -> dict[str, Any]:
@@ -162,7 +167,8 @@ class Key:
     setting: bool
 
 
-def _keys(kind: type[Recipe | Settings], setting: bool) -> dict[str, Key]:
+def keys(kind: type, setting: bool) -> dict[str, Key]:
+    """The keys that the fields of a class are, with their help out of its docstring."""
     hints = get_type_hints(kind)
     said = re.findall(r"^ {8}(\w+): (.)(.+)$", kind.__doc__ or "", re.MULTILINE)
     helps = {name: first.upper() + rest for name, first, rest in said}
@@ -173,11 +179,11 @@ def _keys(kind: type[Recipe | Settings], setting: bool) -> dict[str, Key]:
     }
 
 
-KEYS = _keys(Recipe, setting=False) | _keys(Settings, setting=True)
+KEYS = keys(Recipe, setting=False) | keys(Settings, setting=True)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The checked values of a recipe file.
+def read(path: Path, known: Mapping[str, Key] = KEYS) -> dict[str, Any]:
+    """The checked values of a recipe file. known: the keys that it may have.
 
     Raises:
         InputError: there is no such file, it is not TOML, or a key or value cannot be; the message names it.
@@ -188,7 +194,7 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(f"The recipe {str(path)!r} cannot be read: {error.strerror}.") from error
     except ValueError as error:  # not TOML, or not UTF-8
         raise InputError(f"{path} is not a recipe in TOML: {error}.") from error
-    return {name: checked(name, value, str(path)) for name, value in found.items()}
+    return {name: checked(name, value, str(path), known) for name, value in found.items()}
 
 
 def resolve(first: str, rest: Sequence[str], flags: Mapping[str, Any]) -> Recipe:
@@ -206,7 +212,7 @@ def resolve(first: str, rest: Sequence[str], flags: Mapping[str, Any]) -> Recipe
     return Recipe.of(values | {name: checked(name, value, "") for name, value in flags.items() if value is not None})
 
 
-def assignments(given: Iterable[str]) -> dict[str, Any]:
+def assignments(given: Iterable[str], known: Mapping[str, Key] = KEYS) -> dict[str, Any]:
     """The checked values of `key=value` arguments; a value is read as TOML where that fits the key, else as a text.
 
     Raises:
@@ -220,25 +226,25 @@ def assignments(given: Iterable[str]) -> dict[str, Any]:
                 f"{argument!r} is one argument too many: after the data or a recipe come key=value changes."
             )
         try:
-            values[name] = checked(name, tomllib.loads(f"value = {text}")["value"], "")
+            values[name] = checked(name, tomllib.loads(f"value = {text}")["value"], "", known)
         except (tomllib.TOMLDecodeError, InputError):
-            values[name] = checked(name, text, "")
+            values[name] = checked(name, text, "", known)
     return values
 
 
-def checked(name: str, value: Any, place: str) -> Any:
+def checked(name: str, value: Any, place: str, known: Mapping[str, Key] = KEYS) -> Any:
     """The value in the type that the key wants. place: where it stands, for the message.
 
     Raises:
         InputError: no such key, or a value of another type.
     """
     before = f"{place}: " if place else ""
-    if name not in KEYS:
-        raise InputError(f"{before}there is no key {name!r} in a recipe: {nearest(name, KEYS)}")
+    if name not in known:
+        raise InputError(f"{before}there is no key {name!r} in a recipe: {nearest(name, known)}")
     try:
-        return _converted(value, KEYS[name].wanted)
+        return _converted(value, known[name].wanted)
     except (TypeError, ValueError):  # no number where one is wanted
-        wanted = _described(KEYS[name].wanted)
+        wanted = _described(known[name].wanted)
         raise InputError(f"{before}{name} is {value!r}, {_described(type(value))}, but must be {wanted}.") from None
 
 

@@ -6,11 +6,13 @@ the same few lines, and each result says how many tokens it cost. This module im
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -180,6 +182,40 @@ class Tokenizer:
             tokens = sum(lengths)
             encoded.append(Encoded(sequences, tokens, cut=0 if long == "window" else max(0, tokens - room)))
         return encoded
+
+    def dress(self, contents: Sequence[np.ndarray]) -> TokenSequence:
+        """The content ids of one text or two, each (n,) int32, with the special tokens that a model expects around them."""
+        return self._templates[len(contents) - 1].fill([ids[None] for ids in contents])
+
+    def specials(self, texts: int) -> int:
+        """How many special tokens stand around so many texts, 1 or 2."""
+        return self._templates[texts - 1].specials
+
+    def plain(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The content ids of each text, (n,) int32; here "[MASK]" in a text is the ids of its characters.
+
+        Raises:
+            InputError: a text is not text.
+        """
+        rows = [columns[0] for columns in self._split(texts, "texts", False, None)]
+        special, ends = list(self._spelled), np.cumsum([len(row) for row in rows])
+        found = np.flatnonzero(np.isin(np.concatenate(rows), special)) if rows else ends
+        for at in set(np.searchsorted(ends, found, "right").tolist()):
+            parts = (self._spelled.get(token_id, [token_id]) for token_id in rows[at].tolist())
+            rows[at] = np.array([token_id for part in parts for token_id in part], dtype=np.int32)
+        return rows
+
+    @cached_property
+    def _spelled(self) -> dict[int, list[int]]:
+        """By special token, but for the unknown one, the ids of what it is written with; a space in it keeps it apart."""
+        tokens = {token_id: self.token(token_id) for token_id in self.special_ids if token_id != self.unk_id}
+        return {at: self.pieces(f"{token[:1]} {token[1:]}", after_space=False) for at, token in tokens.items()}
+
+    def digest(self) -> str:
+        """The SHA-256 of what splits text and of the vocabulary; the same after saving and loading."""
+        # a score, read again, may differ in its last digit
+        held = json.loads(self._backend.to_str(), parse_float=lambda number: f"{float(number):.6g}")
+        return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these tokens, special tokens left out."""

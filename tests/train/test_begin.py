@@ -20,6 +20,7 @@ from clozeline.tasks.multi_label import MultiLabelClassification
 from clozeline.tasks.regression import Regression
 from clozeline.tasks.supervised import only
 from clozeline.train import fit as fits
+from clozeline.train import folder as folders
 from clozeline.train.distributed import Group
 from clozeline.train.report import Ticker
 from helpers import reviews, write_csv
@@ -147,14 +148,14 @@ def test_processes_that_do_not_share_the_folder_stop_at_once(
 
     def seen(out: Path, resume: bool) -> Any:
         said.clear()
-        fits._open(out, {"data": "same"}, resume, False, Fake(rank, 2))
+        folders.open_run(out, {"data": "same"}, resume, False, Fake(rank, 2))
         ((what, value),) = said.items()
         assert "a folder that they must share" in what
         return value
 
     first, other = tmp_path / "first", tmp_path / "other"
     first.mkdir()
-    fits._prepare(first, {"data": "same"}, False, False)
+    folders._prepare(first, {"data": "same"}, False, False)
     torch.save({"training": {"number": 4}, "losses": [0.5], "epochs": []}, first / "state.pt")
     with_state = seen(first, True)
     (first / "state.pt").unlink()

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +17,7 @@ import torch
 import clozeline as cl
 from clozeline.train.distributed import Group
 from helpers import PLAIN, reviews, write_csv
+from processes import environment, kill, port
 
 FLAGS = ("--epochs", "3", "--batch-size", "7", "--learning-rate", "2e-3", "--precision", "fp32", "--save-every", "2")
 
@@ -44,12 +41,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(train), "--validation", str(write_csv(folder / "dev.csv", reviews(20, seed=1)))]
 
 
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def command(processes: int, *arguments: object) -> list[str]:
     start = [sys.executable]
     if processes > 1:
@@ -57,27 +48,10 @@ def command(processes: int, *arguments: object) -> list[str]:
     return [*start, "-m", "clozeline", "finetune", *map(str, arguments), *FLAGS]
 
 
-def environment() -> dict[str, str]:
-    root = Path(cl.__file__).parents[1]
-    return {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
-    }
-
-
 def run(processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(processes, *arguments), env=environment(), capture_output=True, text=True, timeout=240
     )
-
-
-def kill(out: Path) -> None:
-    """Kill -9 whatever has this folder on its command line: torchrun puts its children into sessions of their own."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if str(out).encode() in (process / "cmdline").read_bytes():
-                os.kill(int(process.name), signal.SIGKILL)
 
 
 def lines(out: Path) -> list[dict[str, Any]]:

@@ -1,34 +1,23 @@
 """What is wrong with labelled texts, said before a model trains on them: rare labels, repeats, contradictions, leaks.
 
-Two texts are the same when their words are: case, punctuation, width and spacing do not count. They are nearly the same when
-the Jaccard index of their shingles, the runs of `SHINGLE` words, is at least `NEAR`. Pairs worth that look come from
-MinHash (Broder 1997) cut into bands (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3).
+Two texts are the same when their words are: case, punctuation, width and spacing do not count. When they are nearly the same
+is said in `shingles`.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
 
+from clozeline.data.shingles import BANDS, HASH, NEAR, SHORT, Shingler, bands, minima, words
+
 RARE = 0.1
 """A label with less than this part of the most frequent label's examples is called rare."""
-
-NEAR = 0.8
-"""The Jaccard index from which two texts are nearly the same."""
-
-SHINGLE = 3
-"""Words of a shingle. A changed word inside a text takes three with it, so texts of 29 words on stay near; a word more at
-an end takes one, so texts of 6 would. Single words would make near what only has the same subject."""
-
-SHORT = 8
-"""A text, or one text of a pair, of fewer words is only like one with the same words: one word is too much of it."""
 
 CONTRAST = 20
 """Words from which nearly the same texts with different labels are named. In shorter ones the label mostly hangs on the
@@ -37,9 +26,6 @@ word: of 542 such pairs in SST-2 ("not", "fails because") 425 are shorter, and 3
 MATTERS = 0.01
 """The part of the texts from which repeats are more than a blemish."""
 
-BANDS, ROWS = 16, 6
-"""Minima of MinHash: pairs at 0.8 are found with a chance of 99.2 %, at 0.9 of 99.999 %; at 0.5 22 % are looked at."""
-
 LOOK_ALIKES = 20
 """Texts of a bucket after it with which each one is compared: a template filled in 10,000 times would otherwise be
 50 million pairs. One that has been paired twice as often is only compared with less crowded ones. Both are reported."""
@@ -47,15 +33,8 @@ LOOK_ALIKES = 20
 CHUNK = 500
 """Texts whose words are in memory at once."""
 
-HASH = 40
-"""Bits of a hash, below those that say whose it is: one in a million pairs of texts with 1,000 shingles has one mistaken."""
-
 SEPARATOR = "\x1f"
 """Joins the texts of a pair. Two pairs are nearly the same where both texts are: one premise with two hypotheses is not."""
-
-UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
-WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")  # of Thai, Lao, Burmese, Khmer, kana and Han each letter is a word
-
 
 Label = str | frozenset[str] | tuple[str, ...] | None
 """A class, a set of them, or a tag for each word; None where labels are neither."""
@@ -197,9 +176,9 @@ def check(train: Sequence[Item], validation: Sequence[Item] | None = None) -> Da
     filled in 50,000 times, the worst case, takes 25 to 35 s.
     """
     items = [*train, *(validation or ())]
-    same, long, bands = _groups(items)
+    same, long, shared = _groups(items)
     empty = same.pop(-1, [])
-    pairs, crowded = _candidates(bands)
+    pairs, crowded = _candidates(shared)
     # by the row that stands for a text: its first training text of each label; its rows in validation
     ours: dict[int, dict[Label, Item]] = {first: {} for first in same}
     theirs = {first: [row for row in rows if row >= len(train)] for first, rows in same.items()}
@@ -240,7 +219,7 @@ def check(train: Sequence[Item], validation: Sequence[Item] | None = None) -> Da
         near_conflicts=[
             Match(any_of(-a), any_of(b), likeness)
             for b, (likeness, a) in sorted(unlike.items())
-            if min(len(words) for row in (-a, b) for words in _words(items[row].text)) >= CONTRAST
+            if min(len(part) for row in (-a, b) for part in _words(items[row].text)) >= CONTRAST
         ],
         leaks=leaks({row: (first, 1.0) for first in ours if ours[first] for row in theirs[first]}),
         near_leaks=leaks({row: (-a, likeness) for b, (likeness, a) in closest.items() for row in theirs[b]}),
@@ -254,8 +233,8 @@ def _groups(items: Sequence[Item]) -> tuple[dict[int, list[int]], np.ndarray, np
     same: dict[int, list[int]] = {}
     begins: dict[bytes, int] = {}
     long: list[int] = []
-    bands = [np.zeros((0, BANDS), np.uint64)]
-    shingler = _Shingler()
+    found = [np.zeros((0, BANDS), np.uint64)]
+    shingler = Shingler()
     for at in range(0, len(items), CHUNK):
         fresh = []
         for row, item in enumerate(items[at : at + CHUNK], at):
@@ -267,14 +246,14 @@ def _groups(items: Sequence[Item]) -> tuple[dict[int, list[int]], np.ndarray, np
                 fresh.append(texts)
                 long.append(row)
         if fresh:
-            bands.append(_bands(*shingler(fresh)[:2]))
-    return same, np.asarray(long, np.int64), np.concatenate(bands)
+            found.append(bands(minima(*shingler(fresh)[:2])))
+    return same, np.asarray(long, np.int64), np.concatenate(found)
 
 
 def _near(items: Sequence[Item], pairs: np.ndarray) -> Iterator[tuple[int, int, float]]:
     """Of (m, 2) pairs of rows those nearly the same, with the Jaccard index, of pairs of texts that of the less alike."""
     rows, local = np.unique(pairs, return_inverse=True)
-    shingler = _Shingler()
+    shingler = Shingler()
     chunks = (rows[at : at + CHUNK].tolist() for at in range(0, len(rows), CHUNK))
     parts = [shingler(_words(items[row].text) for row in chunk) for chunk in chunks]
     if not parts:
@@ -299,79 +278,18 @@ def _near(items: Sequence[Item], pairs: np.ndarray) -> Iterator[tuple[int, int, 
             yield int(pairs[at + one, 0]), int(pairs[at + one, 1]), float(likeness[one])
 
 
-class _Blank(dict[int, str | None]):
-    """A translation table: punctuation and accents that stand alone become spaces, invisible characters nothing."""
-
-    def __missing__(self, code: int) -> str | None:
-        kind = unicodedata.category(chr(code))
-        self[code] = " " if kind[0] == "P" or kind == "Sk" else None if kind == "Cf" else chr(code)
-        return self[code]
-
-
-BLANK = _Blank()
-
-
 def _words(text: str) -> list[list[str]]:
-    """The words of each text that `SEPARATOR` joins; of a text of nothing but marks, such as ":)", the marks."""
-    plain = [unicodedata.normalize("NFKC", part).casefold() for part in text.split(SEPARATOR)]
-    return [WORD.findall(part.translate(BLANK)) or part.split() for part in plain]
+    """The words of each text that `SEPARATOR` joins."""
+    return [words(part) for part in text.split(SEPARATOR)]
 
 
-class _Shingler:
-    """Hashes the shingles of texts; equal words have equal numbers as long as it lives."""
-
-    def __init__(self) -> None:
-        self.numbers: defaultdict[str, int] = defaultdict()
-        self.numbers.default_factory = self.numbers.__len__
-
-    def __call__(self, texts: Iterable[list[list[str]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(H,) the hashes, each once a text; (H,) which text they are of, ascending; (H,) which text of a pair."""
-        flat: list[int] = []
-        runs: list[tuple[int, int, int]] = []
-        for text, parts in enumerate(texts):
-            for place, words in enumerate(parts):
-                taken = words if len(words) >= SHORT else [" ".join(words), *[""] * (SHINGLE - 1)]
-                flat.extend(map(self.numbers.__getitem__, taken))
-                runs.append((text, place, len(taken)))
-        owners, places, lengths = np.asarray(runs).T
-        run = np.repeat(np.arange(len(runs)), lengths)
-        whole = np.flatnonzero(run[: 1 - SHINGLE] == run[SHINGLE - 1 :])
-        run, number = run[whole], np.asarray(flat, np.uint64)
-        mixed = places[run].astype(np.uint64)
-        for at in range(SHINGLE):
-            mixed = _mix(mixed + number[whole + at])
-        key = np.unique(run.astype(np.uint64) << np.uint64(HASH) | mixed >> np.uint64(64 - HASH))
-        run = (key >> np.uint64(HASH)).astype(np.int64)
-        return key & np.uint64(2**HASH - 1), owners[run], places[run]
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """Spread 64-bit numbers (the finaliser of splitmix64, Steele, Lea and Flood 2014)."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _bands(hashes: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    """(n, BANDS) what near texts are likely to share, each the hash of `ROWS` minima over a text's shingles."""
-    starts = np.flatnonzero(np.diff(texts, prepend=-1))
-    count = len(starts)
-    odd, shift = np.random.default_rng(0).integers(2**63, size=(2, BANDS * ROWS), dtype=np.uint64)
-    bands = np.zeros((count, BANDS), np.uint64)
-    for at in range(BANDS * ROWS):
-        least = np.minimum.reduceat(hashes * (odd[at] | np.uint64(1)) + shift[at], starts)
-        bands[:, at // ROWS] = _mix(bands[:, at // ROWS] + least)
-    return bands
-
-
-def _candidates(bands: np.ndarray) -> tuple[np.ndarray, int]:
+def _candidates(shared: np.ndarray) -> tuple[np.ndarray, int]:
     """(m, 2) pairs of texts that share a band, ascending, and for how many texts some may be missing."""
-    count = len(bands)
+    count = len(shared)
     # in random order, so that neighbours in a bucket are of training and of validation
     mixed = np.random.default_rng(0).permutation(count)
     crowded, partners, found = np.zeros(count, bool), np.zeros(count, np.int64), np.zeros(0, np.int64)
-    for band in bands[mixed].T:
+    for band in shared[mixed].T:
         order = np.argsort(band, kind="stable")
         band, texts = band[order], mixed[order]
         begins = np.searchsorted(band, band)  # of each one's bucket

@@ -209,6 +209,5 @@ class Family:
 
     def head_of(self, architecture: str) -> str | None:
         """The kind of head an architecture name in `config.json` stands for, or None."""
-        return next(
-            (kind for kind, head in self.heads.items() if architecture in (head.architecture, *head.also)), None
-        )
+        exact = (kind for kind, head in self.heads.items() if architecture == head.architecture)
+        return next(exact, None) or next((kind for kind, head in self.heads.items() if architecture in head.also), None)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from clozeline.batch import Layout, Packed
 from clozeline.config import EncoderConfig
@@ -99,6 +100,8 @@ class Encoder(nn.Module):
     """
 
     few_sizes = False
+    checkpointing = False
+    """Keep only what goes into each layer for the backward pass, and compute the rest again (Chen et al. 2016)."""
 
     def __init__(self, config: EncoderConfig, *, fresh: bool = True) -> None:
         """Fresh weights are drawn from torch's generator; fresh=False leaves them unset, for a checkpoint to fill."""
@@ -129,9 +132,14 @@ class Encoder(nn.Module):
             x_TD = F.pad(x_TD, (0, 0, 0, _spare_rows(tokens)))
         yield x_TD[:tokens]
         for number in self.order[:-1]:
-            x_TD = self.layers[number](x_TD, batch.layout)
+            x_TD = self._through(number, x_TD, batch.layout)
             yield x_TD[:tokens]
-        yield self.norm(self.layers[self.order[-1]](x_TD, batch.layout))[:tokens]
+        yield self.norm(self._through(self.order[-1], x_TD, batch.layout))[:tokens]
+
+    def _through(self, number: int, x_TD: Tensor, layout: Layout) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(self.layers[number], x_TD, layout, use_reentrant=False)
+        return self.layers[number](x_TD, layout)
 
     @property
     def positions(self) -> Positions:

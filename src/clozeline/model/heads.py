@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -160,15 +161,24 @@ class Network(nn.Module):
 
         Tables and norms are shared with this network where it is on that device already. It is in evaluation mode.
         """
-        here = next(self.parameters()).device == device
-        shared = {id(parameter): parameter for parameter in self.parameters()} if here else {}
-        twin = copy.deepcopy(self, shared)
-        for part in twin.modules():
-            if isinstance(part, Linear) and dtype != part.weight.dtype:
-                part.weight = nn.Parameter(part.weight.detach().to(dtype))
-                part.bias = None if part.bias is None else nn.Parameter(part.bias.detach().to(dtype))
-        twin.encoder.compute_dtype = dtype
-        return twin.to(device).eval()
+        return twin(self, dtype, device)
+
+
+Made = TypeVar("Made", bound=nn.Module)
+
+
+def twin(module: Made, dtype: torch.dtype, device: torch.device) -> Made:
+    """A copy of a module of bricks that computes in `dtype` on `device`, see `Network.twin`."""
+    here = next(module.parameters()).device == device
+    shared = {id(parameter): parameter for parameter in module.parameters()} if here else {}
+    copied = copy.deepcopy(module, shared)
+    for part in copied.modules():
+        if isinstance(part, Linear) and dtype != part.weight.dtype:
+            part.weight = nn.Parameter(part.weight.detach().to(dtype))
+            part.bias = None if part.bias is None else nn.Parameter(part.bias.detach().to(dtype))
+        if isinstance(part, Encoder):
+            part.compute_dtype = dtype
+    return copied.to(device).eval()
 
 
 def _grown(rows: Tensor, parts: Mapping[int, Sequence[int]], size: int) -> nn.Parameter:

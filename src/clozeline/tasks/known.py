@@ -41,6 +41,7 @@ HEADS: dict[str | None, type[Supervised | MaskedLM | NextSentence]] = {
     "question_answering": QuestionAnswering,
     "multiple_choice": MultipleChoice,
     "masked_lm": MaskedLM,
+    "pretraining": MaskedLM,
     "next_sentence": NextSentence,
 }
 

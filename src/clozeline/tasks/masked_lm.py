@@ -15,7 +15,7 @@ from torch import Tensor
 from clozeline.batch import Packed
 from clozeline.data.packing import by_tokens
 from clozeline.errors import InputError
-from clozeline.model.heads import MaskedLMHead, Network
+from clozeline.model.heads import MaskedLMHead, Network, PretrainingHead
 from clozeline.tokenizer import Tokenizer
 
 TOKENS = 4096
@@ -48,8 +48,9 @@ class MaskedLM:
 
     def logits(self, network: Network, batch: Packed, chosen_M: Tensor) -> Tensor:
         """(M, V) fp32 logits at the chosen tokens (indices into the batch's T); the others cost nothing."""
-        assert isinstance(network.head, MaskedLMHead)
-        logits_MV: Tensor = network.head(network.encoder(batch), chosen_M)
+        head = network.head.masked_lm if isinstance(network.head, PretrainingHead) else network.head
+        assert isinstance(head, MaskedLMHead)
+        logits_MV: Tensor = head(network.encoder(batch), chosen_M)
         return logits_MV
 
     def loss(self, logits_MV: Tensor, targets_M: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clozeline.batch import Packed
-from clozeline.model.heads import Network, SequenceHead
+from clozeline.model.heads import Network, PretrainingHead, SequenceHead
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class NextSentence:
 
     def logits(self, network: Network, batch: Packed) -> Tensor:
         """(S, 2) fp32 logits, one row a pair."""
-        assert isinstance(network.head, SequenceHead)
-        logits_S2: Tensor = network.head(network.encoder(batch), batch.layout)
+        head = network.head.pair if isinstance(network.head, PretrainingHead) else network.head
+        assert isinstance(head, SequenceHead)
+        logits_S2: Tensor = head(network.encoder(batch), batch.layout)
         return logits_S2
 
     def loss(self, logits_S2: Tensor, targets_S: Tensor) -> tuple[Tensor, Tensor]:

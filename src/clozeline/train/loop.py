@@ -10,7 +10,6 @@ stopped and resumed takes the very same steps.
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import time
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from clozeline.data.packing import Samples, by_tokens, training_batches
 from clozeline.errors import InputError
@@ -29,6 +27,7 @@ from clozeline.tasks.supervised import Supervised
 from clozeline.train import optim
 from clozeline.train.compact import CompactTable
 from clozeline.train.distributed import ALONE, Group
+from clozeline.train.masters import Masters
 from clozeline.train.settings import Settings
 
 
@@ -61,24 +60,6 @@ class Step:
     examples: int
     seconds: float
     ends_epoch: bool
-
-
-class Collect:
-    """Moves a half-precision gradient to its master as soon as it is there, while it is in cache, into a buffer that stays.
-
-    Knows nothing of the training: hooks that did would keep it alive for ever.
-    """
-
-    adding = False
-    """Whether the batch has given gradients before, which these are added to."""
-
-    def __call__(self, master: nn.Parameter, copy: Tensor) -> None:
-        assert copy.grad is not None and master.grad is not None
-        if self.adding:
-            master.grad.add_(copy.grad)
-        else:
-            master.grad.copy_(copy.grad)
-        copy.grad = None
 
 
 class Training:
@@ -122,16 +103,8 @@ class Training:
     def _make_ready(self, samples: Samples) -> None:
         network, task, settings = self.network, self.task, self.settings
         self.samples = self.renumber(samples)
-        self.twin = network.twin(compute_dtype(settings.precision, self.device), self.device)
-        _hold(self.twin, self.frozen)
-        couples = zip(network.named_parameters(), self.twin.parameters(), strict=True)
-        self.couples = [
-            (master, copy) for (name, master), copy in couples if master is not copy and name not in self.frozen
-        ]
-        self.collect = Collect()
-        for master, copy in self.couples:
-            master.grad = torch.zeros_like(master)
-            copy.register_post_accumulate_grad_hook(functools.partial(self.collect, master))
+        twin = network.twin(compute_dtype(settings.precision, self.device), self.device)
+        self.masters = Masters(network, twin, self.device, self.group, self.frozen)
         self.optimizer = optim.adamw(network, settings)
         self.table_share = settings.layer_decay ** max(optim.steps_down(network).values())
         weights = task.weights(samples)
@@ -161,7 +134,7 @@ class Training:
             for number, part in enumerate(by_tokens(self.samples.lengths[mine], self.settings.max_tokens)):
                 batch = self.samples.take(mine[part]).to(self.device)
                 total, weight = self.task.loss(self.task.logits(self.twin, batch.packed), batch, self.weights)
-                self.collect.adding = number > 0
+                self.masters.collect.adding = number > 0
                 total.backward()
                 loss, count = loss + total.item(), count + weight.item()
         loss, count = self.group.total(loss, count, device=self.device)
@@ -186,7 +159,7 @@ class Training:
         if self.table is not None:
             dense = [part for part in dense if part is not self.table.table.weight]
             rows = [self.table.lay_gradient(self.group)]
-        self._sum_gradients(dense, len(self.group.share(chosen)) > 0)
+        self.masters.sum_gradients(dense, len(self.group.share(chosen)) > 0)
         count = count or 1.0  # nothing in the batch to learn from: a step of nothing
         norm = optim.norm([*rows, *(part.grad for part in dense if part.grad is not None)]).item() / count
         if not math.isfinite(loss):
@@ -200,34 +173,15 @@ class Training:
         optim.set_rates(self.optimizer, learning_rate, self.number + 1, bias_correction=correct)
         self.optimizer.grad_scale = torch.tensor(divisor, device=self.device)  # type: ignore[attr-defined]
         self.optimizer.step()
-        self._publish()
+        self.masters.publish()
         if self.table is not None:
             self.table.stepped(learning_rate * self.table_share, self.settings.weight_decay)
         return learning_rate, norm
 
-    def _sum_gradients(self, parts: list[nn.Parameter], any_mine: bool) -> None:
-        """Make every gradient the sum over all processes; one that had no examples of the batch adds nothing."""
-        if self.group.size == 1:
-            return
-        having = torch.tensor([float(part.grad is not None) for part in parts], device=self.device)
-        self.group.add([having])  # what no loss reads has no gradient in any of them, and must have none
-        used = [part for part, count in zip(parts, having.tolist(), strict=True) if count]
-        for part in used:
-            if part.grad is None:
-                part.grad = torch.zeros_like(part)
-            elif not any_mine:  # a buffer, with what the step before left in it
-                part.grad.zero_()
-        self.group.add([part.grad for part in used if part.grad is not None])
-
-    @torch.no_grad()
-    def _publish(self) -> None:
-        """Give the twin its matrices as the masters have them now, and clear the gradients that are not in buffers."""
-        for master, copy in self.couples:
-            copy.copy_(master)
-        kept = {id(master) for master, _ in self.couples}
-        for parameter in self.network.parameters():
-            if id(parameter) not in kept:
-                parameter.grad = None
+    @property
+    def twin(self) -> Network:
+        """The network that computes."""
+        return self.masters.twin
 
     def state(self) -> dict[str, Any]:
         """Everything the next step needs, for `load_state` in another process with the same model, data and settings.
@@ -248,7 +202,7 @@ class Training:
             self.table.decay = state["decay"]
         missing, unexpected = self.network.load_state_dict(state["network"], strict=False)
         assert set(missing) == self.frozen and not unexpected, "a state of another training"
-        self._publish()
+        self.masters.publish()
         self.optimizer.load_state_dict(state["optimizer"])
 
     def renumber(self, samples: Samples) -> Samples:
@@ -265,13 +219,3 @@ class Training:
             self.table.restore()
             self.table = None
         self.network.zero_grad()
-
-
-def _hold(twin: Network, names: set[str]) -> None:
-    """Freeze parameters of the twin, so that autograd records nothing where nothing is trained.
-
-    They become parameters of its own over the same memory, so that the masters stay as they are.
-    """
-    for name in names:
-        module, last = twin.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
-        setattr(module, last, nn.Parameter(getattr(module, last).detach(), requires_grad=False))

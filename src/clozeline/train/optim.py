@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from clozeline.errors import InputError
+from clozeline.model.encoder import Encoder
 from clozeline.model.heads import Network
-from clozeline.model.layers import LayerNorm
+from clozeline.model.layers import LayerNorm, Linear
+from clozeline.train.pretraining_settings import PretrainSettings
 from clozeline.train.settings import Settings
 
 BETAS = (0.9, 0.999)
@@ -110,3 +112,40 @@ def norm(gradients: list[Tensor]) -> Tensor:
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     flat = [gradient.reshape(-1) for gradient in gradients]
     return torch.stack([torch.dot(gradient, gradient) for gradient in flat]).sum().sqrt()
+
+
+def pretraining_optimizers(network: nn.Module, settings: PretrainSettings) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or Muon for the matrices of the layers beside it; each group keeps its "highest" rate.
+
+    Muon (Jordan et al. 2024) takes the momentum's nearest orthogonal matrix as the step, here scaled to the size of AdamW's
+    (Liu et al. 2025). The stacked query, key and value map is one matrix to it.
+    """
+    norms = {id(part) for module in network.modules() if isinstance(module, LayerNorm) for part in module.parameters()}
+    inner = {
+        id(part.weight)
+        for module in network.modules()
+        if isinstance(module, Encoder)
+        for part in module.layers.modules()
+        if isinstance(part, Linear)
+    }
+    muon, decayed, plain = [], [], []
+    for name, part in network.named_parameters():
+        if settings.optimizer == "muon" and id(part) in inner:
+            muon.append(part)
+        elif id(part) in norms or name.endswith("bias"):
+            plain.append(part)
+        else:
+            decayed.append(part)
+    rate, decay = settings.learning_rate, settings.weight_decay
+    groups = [
+        {"params": decayed, "weight_decay": decay, "highest": rate},
+        {"params": plain, "weight_decay": 0.0, "highest": rate},
+    ]
+    groups = [group for group in groups if group["params"]]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=rate, betas=(BETAS[0], settings.beta2), eps=settings.eps, fused=True)
+    ]
+    if muon:
+        group = {"params": muon, "highest": settings.muon_rate}
+        found.append(torch.optim.Muon([group], settings.muon_rate, decay, adjust_lr_fn="match_rms_adamw"))
+    return found

@@ -23,6 +23,7 @@ from clozeline.model import kernels
 from clozeline.precision import compute_dtype
 from clozeline.tasks.supervised import Supervised
 from clozeline.train.loop import Step, Training
+from clozeline.train.report import duration
 from clozeline.train.settings import Settings
 
 STEPS = 3
@@ -105,7 +106,7 @@ class Plan:
                 f"steps       {self.steps:,}, {self.steps_per_epoch:,} an epoch{each}",
                 f"memory      about {total} MiB: weights {shares[0]}, gradients {shares[1]}, optimiser {shares[2]}, "
                 f"activations {shares[3]} (counted in a real step)",
-                f"time        about {_duration(self.seconds)}, at {self.rate:,.0f} tokens/s "
+                f"time        about {duration(self.seconds)}, at {self.rate:,.0f} tokens/s "
                 f"(measured over {self.measured_steps} real steps)",
             ]
         )
@@ -138,7 +139,7 @@ def plan(
 
     began = time.perf_counter()
     steps = iter(training)
-    with _kept_bytes(training.network, training.twin) as kept:
+    with kept_bytes(training.network, training.twin) as kept:
         first = next(steps)
     timed: list[Step] = []
     while len(timed) < STEPS and time.perf_counter() - began < SECONDS and (step := next(steps, None)):
@@ -176,7 +177,7 @@ def plan(
 
 
 @contextmanager
-def _kept_bytes(*networks: torch.nn.Module) -> Iterator[list[int]]:
+def kept_bytes(*networks: torch.nn.Module) -> Iterator[list[int]]:
     """Lists the sizes of what autograd keeps for the backward pass inside the block, each storage once, no parameters."""
     seen = {part.untyped_storage().data_ptr() for network in networks for part in network.parameters()}
     sizes: list[int] = []
@@ -190,10 +191,3 @@ def _kept_bytes(*networks: torch.nn.Module) -> Iterator[list[int]]:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield sizes
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(seconds / 60, 60)
-    if hours >= 1:
-        return f"{hours:.0f} h {minutes:.0f} min"
-    return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any, TextIO
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
 from clozeline.files import staged, write_whole
 from clozeline.train.loggers import Logger, lines_until
@@ -65,7 +67,7 @@ class Metrics:
             self._file = path.open("a", encoding="utf-8")
 
     def step(self, step: Step) -> None:
-        self._write(
+        self.line(
             step=step.number,
             epoch=round(step.epoch, 4),
             loss=step.loss,
@@ -76,7 +78,7 @@ class Metrics:
         )
 
     def epoch(self, epoch: Epoch) -> None:
-        self._write(
+        self.line(
             step=epoch.step,
             epoch=epoch.epoch,
             train_loss=epoch.train_loss,
@@ -84,7 +86,8 @@ class Metrics:
             **{f"validation_{name}": score for name, score in epoch.scores.items()},
         )
 
-    def _write(self, **entry: Any) -> None:
+    def line(self, **entry: Any) -> None:
+        """Write a line; its `step` says whether a resumed run will write it again."""
         self.lines.append(entry)
         if self._file is not None:
             self._file.write(json.dumps(entry) + "\n")
@@ -106,10 +109,10 @@ class Ticker:
         self.total, self.shown = total, show
         self.every = max(1, total // 10)
         self.recent: list[float] = []
-        self.bar: Progress | None = None
+        self.bar: Bars | None = None
         if show and sys.stderr.isatty():
             columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
-            self.bar = Progress(
+            self.bar = Bars(
                 *columns, TextColumn("{task.fields[note]}"), TimeRemainingColumn(), console=Console(stderr=True)
             )
             self.task = self.bar.add_task("training", total=total, completed=done, note="")
@@ -128,6 +131,42 @@ class Ticker:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+
+class Progress:
+    """How far a run is, where its length is known as a share: a live bar on a terminal, a line every percent elsewhere."""
+
+    def __init__(self, show: bool) -> None:
+        self.shown, self.began, self.first, self.said = show, time.perf_counter(), -1.0, -1
+        self.bar: Bars | None = None
+        if show and sys.stderr.isatty():
+            columns = ("[progress.description]{task.description}", BarColumn(), "{task.percentage:>4.1f}%")
+            self.bar = Bars(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            self.task = self.bar.add_task("pre-training", total=1.0, note="")
+            self.bar.start()
+
+    def tell(self, share: float, note: str) -> None:
+        self.first = share if self.first < 0 else self.first
+        gone = share - self.first
+        left = (time.perf_counter() - self.began) * (1 - share) / gone if gone > 0 else None
+        note = note if left is None else f"{note}  {duration(left)} left"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=share, note=note)
+        elif self.shown and int(100 * share) > self.said:
+            self.said = int(100 * share)
+            print(f"{100 * share:.0f} %  {note}", file=sys.stderr)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words."""
+    hours, minutes = divmod(seconds / 60, 60)
+    if hours >= 1:
+        return f"{hours:.0f} h {minutes:.0f} min"
+    return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
 
 
 @dataclass
@@ -213,5 +252,32 @@ def curve(path: Path, lines: list[dict[str, Any]], epochs: list[Epoch], best: Ep
             left.axvline(best.step, color="C3", linestyle=":", label=f"best: epoch {best.epoch}, {best.score:.4f}")
         right.legend(loc="lower right")
     left.legend(loc="upper right")
+    with staged(path.parent) as stage:
+        figure.savefig(stage / path.name, dpi=120)
+
+
+def pretraining_curve(path: Path, lines: list[dict[str, Any]]) -> None:
+    """A PNG of each objective's loss by tokens read, and by step at validation."""
+    from matplotlib.figure import Figure
+
+    steps = [line for line in lines if "loss" in line]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    tokens = {line["step"]: line["tokens"] for line in steps}
+    names = [name for name in steps[0] if name.endswith("_loss")] if steps else []
+    for number, name in enumerate(names):
+        values = [line[name] for line in steps]
+        width = max(1, len(values) // 50)
+        smooth = np.convolve(values, np.ones(width) / width, "valid")
+        where = [line["tokens"] for line in steps][width - 1 :]
+        axes.plot(where, smooth, color=f"C{number}", label=f"{name.removesuffix('_loss')}, training")
+        checked = [line for line in lines if f"validation_{name}" in line]
+        at = [max((count for step, count in tokens.items() if step <= line["step"]), default=0) for line in checked]
+        held = [line[f"validation_{name}"] for line in checked]
+        if held:
+            axes.plot(at, held, "o--", color=f"C{number}", label=f"{name.removesuffix('_loss')}, held out")
+    axes.set(xlabel="tokens read", ylabel="loss", ylim=(0, None))
+    if names:
+        axes.legend()
     with staged(path.parent) as stage:
         figure.savefig(stage / path.name, dpi=120)

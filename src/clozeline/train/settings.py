@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from clozeline.errors import InputError, nearest
 
+Given = TypeVar("Given")
 Schedule = Literal["linear", "cosine", "constant"]
 
 
@@ -69,11 +71,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "track", (self.track,) if isinstance(self.track, str) else tuple(self.track))
-        for name, hint in get_type_hints(Settings).items():
-            value, kinds = getattr(self, name), get_args(hint) or (hint,)
-            fits = isinstance(value, int | float if float in kinds else int) and not isinstance(value, bool)
-            if (float in kinds or int in kinds) and not fits and not (value is None and type(None) in kinds):
-                raise InputError(f"{name} is {value!r}; it must be a {'number' if float in kinds else 'whole number'}.")
+        check_numbers(self)
         for name in ("epochs", "batch_size", "max_tokens", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
@@ -93,8 +91,28 @@ class Settings:
 
     def replace(self, **changes: object) -> Settings:
         """The same settings with some changed; an unknown one is an error that names the nearest."""
-        known = [field.name for field in dataclasses.fields(self)]
-        for name in changes:
-            if name not in known:
-                raise InputError(f"There is no training setting {name!r}: {nearest(name, known)}")
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+        return replaced(self, changes)
+
+
+def check_numbers(settings: Any) -> None:
+    """InputError where a field that is to be a number is none."""
+    for name, hint in get_type_hints(type(settings)).items():
+        value, kinds = getattr(settings, name), get_args(hint) or (hint,)
+        if get_origin(hint) is tuple:
+            continue
+        fits = isinstance(value, int | float if float in kinds else int) and not isinstance(value, bool)
+        if (float in kinds or int in kinds) and not fits and not (value is None and type(None) in kinds):
+            raise InputError(f"{name} is {value!r}; it must be a {'number' if float in kinds else 'whole number'}.")
+
+
+def replaced(settings: Given, changes: Mapping[str, object]) -> Given:
+    """The same settings with some changed.
+
+    Raises:
+        InputError: there is no such setting; the nearest is named.
+    """
+    known = [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
+    for name in changes:
+        if name not in known:
+            raise InputError(f"There is no training setting {name!r}: {nearest(name, known)}")
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]

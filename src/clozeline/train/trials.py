@@ -29,7 +29,8 @@ from clozeline.data.packing import Samples
 from clozeline.errors import InputError
 from clozeline.files import write_whole
 from clozeline.train import distributed
-from clozeline.train.fit import Card, Fitted, Trial, finished, fit, identity, reload
+from clozeline.train.fit import Card, Fitted, Trial, fit, identity, reload
+from clozeline.train.folder import finished
 from clozeline.train.loop import Diverged
 from clozeline.train.prepared import planned
 from clozeline.train.report import Epoch

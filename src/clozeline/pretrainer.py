@@ -1,0 +1,249 @@
+"""From raw text to an encoder: a tokenizer, shards, and a pre-training run, each made where it is not given.
+
+cl.pretrain("texts/", out="runs/mine", shape="bert-mini-uncased", nsp=1.0)
+cl.pretrain("notes.jsonl", out="runs/clinic", model="bert-base-uncased", learning_rate=5e-5)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clozeline import checkpoint
+from clozeline.bundle import Bundle
+from clozeline.card import pretraining_card
+from clozeline.config import EncoderConfig
+from clozeline.data.shard_writing import write
+from clozeline.data.shards import HELD_OUT, MANIFEST, Shards
+from clozeline.errors import InputError, nearest
+from clozeline.families import FAMILIES, by_name
+from clozeline.families.family import Family
+from clozeline.files import write_whole
+from clozeline.precision import pick_device
+from clozeline.pretraining_recipe import KEYS, PretrainRecipe
+from clozeline.recipe import checked
+from clozeline.tasks.known import Task
+from clozeline.tasks.masked_lm import MaskedLM
+from clozeline.tasks.next_sentence import NextSentence
+from clozeline.tokenizer import Tokenizer
+from clozeline.tokenizer_training import Kind, train_tokenizer
+from clozeline.train import distributed
+from clozeline.train.distributed import Group
+from clozeline.train.pretrain import Pretrained, kind_of_head
+from clozeline.train.pretrain import pretrain as run
+from clozeline.train.pretraining_plan import PretrainPlan, plan
+from clozeline.train.pretraining_settings import PretrainSettings
+
+KINDS: dict[str, Kind] = {
+    "roberta": "bpe",
+    "xlm-roberta": "unigram",
+    "camembert": "unigram",
+    "albert": "unigram",
+    "deberta-v2": "unigram",
+}
+"""How families spell words where it is not BERT's way."""
+log = logging.getLogger("clozeline")
+
+
+def pretrain(
+    corpus: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    settings: PretrainSettings | None = None,
+    **changes: Any,
+) -> Pretrained:
+    """Pre-train an encoder on raw text; `out/model` is a folder that `load` and transformers read.
+
+    Args:
+        corpus: text files, folders and hub data sets, whose rows or files are documents; or one folder of shards.
+        out: folder of the run: tokenizer and shards, which are kept for the next run, model, metrics.jsonl, curve.png, and
+            the state to resume from.
+        resume: go on with the unfinished run in `out`.
+        overwrite: begin anew, shards and tokenizer included.
+        settings: how to train, see `PretrainSettings`.
+        changes: single settings, such as nsp=1.0; and what to train, by the keys of a recipe (see `PretrainRecipe`): model,
+            shape, layers, width, tokenizer, vocabulary, validation, held_out, text, split, near_duplicates, device, ...
+
+    Raises:
+        InputError: the corpus cannot be read or holds too little, settings do not fit the model, or `out` holds another run.
+    """
+    sources = (corpus,) if isinstance(corpus, str | Path) else tuple(corpus)
+    given = {"corpus": tuple(map(str, sources)), "out": str(out)}
+    given |= {name: str(value) if isinstance(value, Path) else value for name, value in changes.items()}
+    values = {name: checked(name, value, "", KEYS) for name, value in given.items()}
+    base = {} if settings is None else dataclasses.asdict(settings)
+    return start(PretrainRecipe.of(base | values), resume=resume, overwrite=overwrite, quiet=quiet)
+
+
+def start(
+    recipe: PretrainRecipe,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    workers: int | None = 1,
+) -> Pretrained:
+    """As `pretrain`, with all of it in a recipe. workers: processes that make shards, see `shard_writing.write`."""
+    device, out, settings = pick_device(recipe.device), Path(recipe.out), recipe.settings
+    group = distributed.join(device)
+    if overwrite and group.first:
+        for made in ("shards", "tokenizer"):
+            shutil.rmtree(out / made, ignore_errors=True)
+    ready = prepare(recipe, group, quiet=quiet, workers=workers)
+    if group.first and not quiet and not settings.sharded:
+        print(plan(*ready, settings, device), file=sys.stderr)
+    how: dict[str, Any] = dict(resume=resume, overwrite=overwrite, quiet=quiet)
+    return run(*ready, out, settings, device=device, card=pretraining_card, **how)
+
+
+def planned(recipe: PretrainRecipe) -> PretrainPlan:
+    """What `start` would do and cost. Tokenizer and shards are made, since nothing can be counted without them."""
+    device = pick_device(recipe.device)
+    return plan(*prepare(recipe, distributed.join(device)), recipe.settings, device)
+
+
+def prepare(
+    recipe: PretrainRecipe, group: Group, *, quiet: bool = False, workers: int | None = 1
+) -> tuple[Bundle, Shards, Shards | None]:
+    """The model to train, the corpus, and held-out text. The first of several processes makes what is missing.
+
+    Raises:
+        InputError: see `pretrain`.
+    """
+    made = Path(recipe.out) / "tokenizer"
+    folder = _folder(recipe)
+    if group.first and folder is None:
+        _train_tokenizer(recipe, made, quiet)
+    group.told(None)
+    bundle = _bundle(recipe, folder or made)
+    into = Path(recipe.out) / "shards"
+    shards = _shards(recipe.corpus, into, recipe, bundle.tokenizer, group, recipe.held_out, quiet, workers)
+    if recipe.validation is not None:
+        into = into.with_name("validation")
+        return bundle, shards, _shards((recipe.validation,), into, recipe, bundle.tokenizer, group, 0.0, quiet, workers)
+    held = shards.folder / HELD_OUT
+    found = Shards.open(held, bundle.tokenizer) if (held / MANIFEST).exists() else None
+    least = 2 if recipe.settings.nsp else 1
+    if found is not None and found.documents < least:
+        log.warning(
+            "%d documents are held out, too few to validate on; raise held_out, or give validation.", found.documents
+        )
+        found = None
+    return bundle, shards, found
+
+
+def _folder(recipe: PretrainRecipe) -> Path | None:
+    """Where the tokenizer is, None where it has to be trained."""
+    if recipe.model is not None or recipe.tokenizer is not None:
+        return checkpoint.find(recipe.model or recipe.tokenizer or "")
+    beside = Path(recipe.corpus[0]) / "tokenizer"
+    return beside if _is_shards(recipe.corpus) and beside.is_dir() else None
+
+
+def _is_shards(corpus: Sequence[str]) -> bool:
+    return len(corpus) == 1 and (Path(corpus[0]) / MANIFEST).is_file()
+
+
+def _train_tokenizer(recipe: PretrainRecipe, folder: Path, quiet: bool) -> None:
+    """Train the tokenizer that the shape's family has, unless the folder has the very one."""
+    if _is_shards(recipe.corpus):
+        raise InputError(
+            f"{recipe.corpus[0]} is a folder of shards without its tokenizer; give the tokenizer's folder."
+        )
+    family, config = shaped(recipe.shape, recipe.sizes())
+    how: dict[str, Any] = dict(
+        kind=recipe.tokenizer_kind or KINDS.get(family.name, "wordpiece"),
+        size=recipe.vocabulary,
+        seed=recipe.settings.seed,
+        text=recipe.text,
+        split=recipe.split,
+        encoding=recipe.encoding,
+        max_length=config.max_length,
+    )
+    note, wanted = folder / "training.json", {"corpus": [*recipe.corpus], **how}
+    if note.exists():
+        if json.loads(note.read_text(encoding="utf-8")) != wanted:
+            raise InputError(
+                f"{folder} was trained on something else; choose another folder, or overwrite it (--overwrite)."
+            )
+        return
+    train_tokenizer(recipe.corpus, quiet=quiet, **how).save(folder)
+    write_whole(note, json.dumps(wanted, indent=2) + "\n")
+
+
+def _shards(
+    corpus: Sequence[str],
+    folder: Path,
+    recipe: PretrainRecipe,
+    tokenizer: Tokenizer,
+    group: Group,
+    held_out: float,
+    quiet: bool,
+    workers: int | None,
+) -> Shards:
+    """The shards of a corpus, written where they are not there yet."""
+    if _is_shards(corpus):
+        return Shards.open(Path(corpus[0]), tokenizer)
+    if group.first:
+        how: dict[str, Any] = dict(text=recipe.text, split=recipe.split, encoding=recipe.encoding, quiet=quiet)
+        write(
+            corpus, tokenizer, folder, near_duplicates=recipe.near_duplicates, held_out=held_out, workers=workers, **how
+        )
+    group.told(None)
+    return Shards.open(folder, tokenizer)
+
+
+def _bundle(recipe: PretrainRecipe, tokenizer: Path) -> Bundle:
+    """The network with the head that the objectives need, and its tokenizer."""
+    settings = recipe.settings
+    task: Task | None = MaskedLM() if settings.mlm else NextSentence()
+    if recipe.model is not None:
+        family = by_name(checkpoint.read_config(tokenizer)["model_type"])
+        loaded = checkpoint.load(tokenizer, kind_of_head(family, settings), seed=settings.seed)
+        config, network = loaded.config, loaded.network
+        if loaded.fresh:
+            log.warning("%s: newly initialised: %s", recipe.model, ", ".join(loaded.fresh))
+        words = Tokenizer.load(tokenizer, config.max_length)
+        words.check(config.vocab_size)
+    else:
+        words = Tokenizer.load(tokenizer)
+        family, config = shaped(recipe.shape, recipe.sizes(), words)
+        network = family.build(config, kind_of_head(family, settings), seed=settings.seed)
+        words = Tokenizer.load(tokenizer, config.max_length)
+    longest = max(settings.length, settings.first_length)
+    if longest > config.max_length:
+        raise InputError(f"length is {longest}, but the model reads {config.max_length} tokens at most.")
+    name = recipe.model or f"fresh weights in the shape of {recipe.shape}"
+    return Bundle(name, family, network, words, None if settings.rtd else task, [])
+
+
+def shaped(
+    shape: str, sizes: Mapping[str, int | float] | None = None, tokenizer: Tokenizer | None = None
+) -> tuple[Family, EncoderConfig]:
+    """The family and configuration of a published model, with other sizes, for a tokenizer's vocabulary.
+
+    Raises:
+        InputError: no such shape, or a size that it does not have.
+    """
+    known = {preset: family for family in FAMILIES.values() for preset in family.published}
+    if shape not in known:
+        raise InputError(f"There is no shape {shape!r}: {nearest(shape, known)}")
+    family = known[shape]
+    changes = dict(sizes or {})
+    if tokenizer is not None:
+        changes |= {"vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id or 0}
+    if "dropout" in changes:
+        changes["attention_dropout"] = changes["dropout"]
+    spelled = {ours: theirs for ours, theirs, _ in family.fields} | {"embedding_width": "embedding_size"}
+    later = {name: value for name, value in changes.items() if name == "max_length" or name not in spelled}
+    own = {spelled[name]: value for name, value in changes.items() if name not in later}
+    return family, family.read({**family.published[shape], **own}).replace(**later)

@@ -1,0 +1,269 @@
+"""A pre-training run in a folder: shards in, a model folder out, safe to stop at any moment.
+
+out/model/         the model as it was at the last validation, complete at every moment
+out/metrics.jsonl  steps and validations
+out/curve.png      the losses
+out/run.json       settings and corpus, to resume by
+out/state.pt       what the next step needs; gone when the run has finished
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clozeline.bundle import Bundle
+from clozeline.data.corruption import Corruption, Masking
+from clozeline.data.documents import Segments
+from clozeline.data.packing import by_tokens
+from clozeline.data.pretraining import Collator, Place, Schedule, Stream
+from clozeline.data.shards import Shards
+from clozeline.files import staged, write_whole
+from clozeline.precision import compute_dtype
+from clozeline.tasks.pretraining import MaskedAndPairs, Sum, head_for, replaced_tokens
+from clozeline.train import cost, distributed
+from clozeline.train.folder import interruptible, machinery, open_run
+from clozeline.train.loggers import open_loggers
+from clozeline.train.pretraining import Objectives, Pretraining, PretrainStep, averages, counted
+from clozeline.train.pretraining_settings import PretrainSettings
+from clozeline.train.report import Metrics, Progress, pretraining_curve
+
+FREE = ("save_every", "validate_every", "log_every", "track")
+"""Settings that a resumed run may change."""
+VALIDATION_TOKENS = 2**19
+"""Of held-out text that a validation reads at most, from its beginning in the random order of pass 0."""
+BESIDE = ("shards", "tokenizer")
+"""What may be in the folder of a run before it."""
+log = logging.getLogger("clozeline")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A run's outcome. losses, accuracy: of each objective at the last validation, or of the last step without one.
+
+    skipped: tokens that no example had, because pairs were cut to their length; finished: False when stopped.
+    """
+
+    out: Path
+    steps: int
+    tokens: int
+    losses: dict[str, float]
+    accuracy: dict[str, float]
+    skipped: int
+    finished: bool
+    settings: PretrainSettings
+    corpus: dict[str, int]
+
+
+Card = Callable[[Bundle, Pretrained], str]
+"""Makes the model card of what a run left."""
+
+
+def pretrain(
+    bundle: Bundle,
+    shards: Shards,
+    validation: Shards | None,
+    out: Path,
+    settings: PretrainSettings,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    overwrite: bool = False,
+    card: Card | None = None,
+    quiet: bool = False,
+) -> Pretrained:
+    """Train `bundle` in place on a corpus; `out/model` holds it after each validation and at the end.
+
+    Ctrl-C ends the run after the step under way, with its state saved; a second one ends it at once. bundle: with the head
+    that `head_for` names. validation: held-out text.
+
+    Raises:
+        InputError: `out` holds another run, corpus or settings of a resumed run have changed, or the disk is full.
+        Diverged: the loss is not a number any more; the last state stays in `out`.
+    """
+    group = distributed.join(device)
+    whole = _identity(settings, bundle, shards, validation, device)
+    group.agree("model, corpus and settings", whole)
+    state = open_run(out, whole, resume, overwrite, group, beside=BESIDE)
+    objectives = made(bundle, settings)
+    training = Pretraining(objectives, *reading(bundle, shards, settings), settings, device=device, group=group)
+    checks = None if validation is None else reading(bundle, validation, settings, checking=True)
+    here, peak, work = machinery(device, group), cost.peak(device, settings.precision), cost.flops(objectives, settings)
+    found: dict[str, dict[str, float]] = {} if state is None else state["losses"]
+    with contextlib.ExitStack() as at_end:
+        if state is not None:
+            training.load_state(state["training"])
+            if other := [f"{name} {value}" for name, value in state["machinery"].items() if here.get(name) != value]:
+                log.warning("The run began under %s: what follows may differ in its last digits.", ", ".join(other))
+            log.warning("Going on from step %d.", training.number)
+        tracked = (
+            open_loggers(settings.track, out, dataclasses.asdict(settings), training.number) if group.first else []
+        )
+        metrics = Metrics(out / "metrics.jsonl" if group.first else None, training.number, tracked)
+        ended = False
+        at_end.callback(lambda: metrics.close(ended))
+        progress = Progress(show=group.first and not quiet)
+        at_end.callback(progress.close)
+
+        def save_state() -> None:
+            kept = training.state()  # of a divided model all processes have to give theirs
+            if group.first:
+                with staged(out) as stage:
+                    whole_state = {"training": kept, "losses": found, "machinery": here}
+                    torch.save(whole_state, stage / "state.pt")
+
+        def outcome(finished: bool) -> Pretrained:
+            last, place = found or {"losses": {}, "accuracy": {}}, training.place
+            about = {name: getattr(shards, name) for name in ("documents", "sentences", "tokens")}
+            return Pretrained(
+                out,
+                training.number,
+                place.tokens,
+                last["losses"],
+                last["accuracy"],
+                place.skipped,
+                finished,
+                settings,
+                about,
+            )
+
+        def save_model() -> None:
+            kept: Any = training.masters.whole()
+            if group.first:
+                saved = dataclasses.replace(bundle, network=kept.kept(), fresh=[])
+                saved.save(out / "model", None if card is None else card(saved, outcome(True)))
+
+        def validate() -> None:
+            if checks is not None:
+                losses, accuracy = check(training.twin, *checks, training)
+                found.update(losses=losses, accuracy=accuracy)
+                metrics.line(step=training.number, **_named("validation_", losses, accuracy))
+            save_model()
+
+        meter = cost.Meter(work.of(settings.length), peak * group.size)
+        asked = 0.0
+        with interruptible() as interrupted:
+            for step in training:
+                speed = meter.step(step.tokens, step.seconds)
+                if checks is None:
+                    found.update(losses=step.losses, accuracy=step.accuracy)
+                if step.number % settings.log_every == 0 or step.number == 1:
+                    metrics.line(**_line(step), tokens_per_second=round(speed.rate), mfu=round(speed.share, 4))
+                progress.tell(step.progress, f"step {step.number}  loss {step.loss:.3f}  {speed}")
+                (asked,) = group.total(len(interrupted), device=device)
+                if step.number % settings.validate_every == 0:
+                    validate()
+                if step.number % settings.save_every == 0 or asked:
+                    save_state()
+                if asked:
+                    break
+        ended = not asked
+        if not ended:
+            return outcome(False)
+        validate()
+    if group.first:
+        pretraining_curve(out / "curve.png", metrics.lines)
+        write_whole(out / "run.json", json.dumps({**whole, "finished": True}, indent=2) + "\n")
+        (out / "state.pt").unlink(missing_ok=True)
+    return outcome(True)
+
+
+def made(bundle: Bundle, settings: PretrainSettings) -> Objectives:
+    """The networks of the objectives around the bundle's."""
+    if settings.rtd:
+        how: dict[str, Any] = dict(generator=settings.generator, embeddings=settings.embeddings, seed=settings.seed)
+        return replaced_tokens(bundle.family, bundle.network, **how)
+    return MaskedAndPairs(bundle.network, masked=settings.mlm > 0, pairs=settings.pair_objective)
+
+
+def kind_of_head(family: Any, settings: PretrainSettings) -> str | None:
+    """The head that a network needs for these settings; None for one that the training makes itself."""
+    if settings.rtd:
+        return "replaced_token" if "replaced_token" in family.heads else None
+    return head_for(family, masked=settings.mlm > 0, pairs=settings.pair_objective)
+
+
+def reading(
+    bundle: Bundle, shards: Shards, settings: PretrainSettings, *, checking: bool = False
+) -> tuple[Stream, Collator]:
+    """How the corpus is read. checking: one pass over it, always with the same masks, in full batches and lengths."""
+    tokenizer = bundle.tokenizer
+    split = (1.0, 0.0, 0.0) if settings.rtd else settings.mask_split  # of what is seen a generator learns nothing
+    masking = Masking(settings.mask_rate, split, settings.mask_unit) if settings.mlm else None
+    short, copies = (0.0, 1) if checking else (settings.short, settings.copies)
+    segments = Segments(shards, settings.pairs, short=short, copies=copies, seed=settings.seed)
+    schedule = Schedule(settings.passes, settings.tokens, settings.at_batch, settings.at_length)
+    if checking:
+        schedule = Schedule(1.0, VALIDATION_TOKENS, lambda _: settings.max_tokens, lambda _: settings.length)
+    corruption = None if masking is None else Corruption(masking, tokenizer)
+    return Stream(segments, tokenizer, schedule), Collator(shards, tokenizer, corruption)
+
+
+@torch.inference_mode()
+def check(
+    objectives: Any, stream: Stream, collate: Collator, training: Pretraining
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The losses and accuracies of all objectives on held-out text, without dropout."""
+    group, device = training.group, training.device
+    objectives.eval()
+    sums: list[dict[str, Sum]] = []
+    names = [name for name, weight in training.weights.items() if weight]
+    counts = dict.fromkeys(names, 0.0)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(training.settings.seed)
+        for portion in stream(Place()):
+            if portion.after.passed > 0:
+                break
+            rows = group.share(portion.rows)
+            lengths = stream.lengths(portion.examples)[rows]
+            for part in by_tokens(lengths, training.settings.max_tokens):
+                batch = collate(portion.examples, rows[part])
+                sums.append(objectives(batch.to(device)))
+                counts = {name: counts[name] + counted(batch)[name] for name in names}
+    totals = group.total(*counts.values(), device=device)
+    return averages(sums, {name: total or 1.0 for name, total in zip(names, totals, strict=True)}, group, device)
+
+
+def _named(before: str, losses: dict[str, float], accuracy: dict[str, float]) -> dict[str, float]:
+    return {f"{before}{name}_loss": value for name, value in losses.items()} | {
+        f"{before}{name}_accuracy": value for name, value in accuracy.items()
+    }
+
+
+def _line(step: PretrainStep) -> dict[str, Any]:
+    return {
+        "step": step.number,
+        "progress": round(step.progress, 6),
+        "tokens": step.place.tokens,
+        "loss": step.loss,
+        **_named("", step.losses, step.accuracy),
+        "learning_rate": step.learning_rate,
+        "grad_norm": step.grad_norm,
+        "seconds": round(step.seconds, 4),
+    }
+
+
+def _identity(
+    settings: PretrainSettings, bundle: Bundle, shards: Shards, validation: Shards | None, device: torch.device
+) -> dict[str, Any]:
+    """What must be the same for a run to go on."""
+    weights = sha256()
+    for parameter in bundle.network.parameters():
+        weights.update(str(parameter.detach().double().sum().item()).encode())
+    return {
+        "settings": {key: value for key, value in dataclasses.asdict(settings).items() if key not in FREE},
+        "precision": str(compute_dtype(settings.precision, device)).removeprefix("torch."),
+        "model": {**dataclasses.asdict(bundle.config), "weights": weights.hexdigest()},
+        "corpus": [
+            None if each is None else sha256(each.manifest.json().encode()).hexdigest() for each in (shards, validation)
+        ],
+    }
