@@ -440,3 +440,15 @@ def test_a_pooler_that_was_never_trained_is_not_used(tiny: Path, tmp_path: Path)
         loaded = cl.load(tiny, cl.TextClassification(["a", "b"]))
         loaded._bundle.fresh.append("head.pooler.dense.weight")
         loaded.embed("w1", pool="pooler")
+
+
+def test_a_model_saved_in_bf16_is_half_the_size_and_loads_as_its_rounding(trained: Path, tmp_path: Path) -> None:
+    model = cl.load(trained)
+    model.save(tmp_path / "half", precision="bf16")
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (trained, tmp_path / "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded = cl.load(tmp_path / "half")
+    for one, other in zip(model.network.parameters(), loaded.network.parameters(), strict=True):
+        assert other.dtype == torch.float32 and torch.equal(one.bfloat16().float(), other)
+    with pytest.raises(InputError, match="precision is 'int4'"):
+        model.save(tmp_path / "other", precision="int4")  # type: ignore[arg-type]

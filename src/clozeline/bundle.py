@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from clozeline import checkpoint
 from clozeline.config import EncoderConfig
 from clozeline.errors import InputError
@@ -41,23 +43,33 @@ class Bundle:
     def config(self) -> EncoderConfig:
         return self.network.config
 
-    def save(self, folder: str | Path, card: str | None = None) -> None:
-        """Write the model folder, whole or not at all; transformers loads it too.
+    def save(self, folder: str | Path, card: str | None = None, dtype: torch.dtype = torch.float32) -> None:
+        """Write the model folder, whole or not at all; transformers loads it too. dtype: of the weights on the disk.
 
         Raises:
             InputError: the folder cannot be written, or the disk is full; what was there is untouched.
         """
+        network = self.network if dtype == torch.float32 else rounded(self.network, dtype)
         with staged(Path(folder)) as stage:
             extra = dict(self.kept) if self.task is None else self.task.raw()
             if self.fresh:  # so that whoever loads it is told, as now
                 extra["clozeline"] = {
                     **extra.get("clozeline", {}),
-                    "untrained": checkpoint.marks(self.network, self.fresh),
+                    "untrained": checkpoint.marks(network, self.fresh),
                 }
-            checkpoint.save(stage, self.family, self.network, self.network.kind, extra)
+            checkpoint.save(stage, self.family, network, network.kind, extra, dtype)
             self.tokenizer.save(stage)
             if card is not None:
                 (stage / "README.md").write_text(card, encoding="utf-8")
+
+
+@torch.no_grad()
+def rounded(network: Network, dtype: torch.dtype) -> Network:
+    """A copy in fp32 whose weights are what a save in `dtype` keeps of them."""
+    copied = copy.deepcopy(network)
+    for part in copied.parameters():
+        part.copy_(part.to(dtype))
+    return copied
 
 
 def load(name: str | Path, task: Task | None = None, *, revision: str | None = None, seed: int = 0) -> Bundle:

@@ -35,6 +35,8 @@ TOKENIZER_FILES = [
     "merges.txt",
     *SENTENCEPIECE,
 ]
+SHIPPED = Path(__file__).parent / "models"
+"""The models of this package, whose names begin with "clozeline/"."""
 OLD_WEIGHTS = ("pytorch_model.bin", "pytorch_model-*.bin", "pytorch_model.bin.index.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -57,7 +59,8 @@ class Checkpoint:
 
 
 def find(name: str | Path, revision: str | None = None) -> Path:
-    """The folder of a model: a path as it is, or a hub name ("google-bert/bert-base-uncased") after download to the cache.
+    """The folder of a model: a path as it is, a model of this package ("clozeline/mini"), or a hub name
+    ("google-bert/bert-base-uncased") after download to the cache.
 
     The hub, its cache and offline mode are huggingface-hub's: HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN.
 
@@ -67,6 +70,8 @@ def find(name: str | Path, revision: str | None = None) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         return path
+    if (own := SHIPPED / str(name).removeprefix("clozeline/")).is_dir() and str(name).startswith("clozeline/"):
+        return own
     if path.is_file():
         raise InputError(f"{path} is a file; give the folder that holds config.json and model.safetensors.")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(name)) or str(name).startswith("."):
@@ -363,18 +368,24 @@ def _listing(folder: Path) -> str:
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") if names else "nothing"
 
 
-def save(folder: Path, family: Family, network: Network, head: str | None, extra: Mapping[str, Any]) -> None:
-    """Write `config.json` and `model.safetensors` into an existing folder, under the family's own names, in fp32.
+def save(
+    folder: Path,
+    family: Family,
+    network: Network,
+    head: str | None,
+    extra: Mapping[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write `config.json` and `model.safetensors` into an existing folder, under the family's own names.
 
     extra: what the task adds to `config.json`, such as id2label. Give a `files.staged` folder for an atomic save.
     """
     architecture = family.heads[head or "base"].architecture
-    dtype = next(network.parameters()).dtype
     raw = {"architectures": [architecture], **family.write(network.config), **extra, "dtype": str(dtype).split(".")[-1]}
     (folder / "config.json").write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     parameters = dict(network.named_parameters())
     tensors: dict[str, Tensor] = {}
     for ours, theirs in names(family, network, head).items():
         for name, part in zip(theirs, parameters[ours].detach().chunk(len(theirs)), strict=True):
-            tensors[family.written(name, head)] = part.contiguous().cpu()
+            tensors[family.written(name, head)] = part.to(dtype).contiguous().cpu()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

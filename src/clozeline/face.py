@@ -11,7 +11,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from clozeline.card import model_card
 from clozeline.config import EncoderConfig
 from clozeline.data.packing import Samples
 from clozeline.data.readers import Columns
-from clozeline.errors import InputError
+from clozeline.errors import InputError, nearest
 from clozeline.evaluate.intervals import Counted
 from clozeline.model.heads import Network
 from clozeline.precision import Precision, compute_dtype, pick_device
@@ -347,13 +347,18 @@ class Model:
             raise InputError("words must be a list of words, not one text; put it in a list.")
         return bundles.add_words(self._bundle, words)
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, precision: Literal["fp32", "bf16"] = "fp32") -> None:
         """Write a model folder that `load` and transformers read, whole or not at all.
 
+        precision: of the weights on the disk; "bf16" halves the files and rounds to 8 bits.
+
         Raises:
-            InputError: the folder cannot be written or the disk is full; what was there is untouched.
+            InputError: no such precision; the folder cannot be written or the disk is full; what was there is untouched.
         """
-        self._bundle.save(folder, model_card(self._bundle, self.fitted))
+        kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
+        if precision not in kinds:
+            raise InputError(f"precision is {precision!r}: {nearest(precision, kinds)}")
+        self._bundle.save(folder, model_card(self._bundle, self.fitted), kinds[precision])
 
     def _network(self) -> Network:
         """The network as prediction uses it, made at the first call and when the parameters have changed since."""
