@@ -26,6 +26,7 @@ from clozeline.errors import InputError, nearest
 from clozeline.evaluate.intervals import Counted
 from clozeline.model.heads import Network
 from clozeline.precision import Precision, compute_dtype, pick_device
+from clozeline.tasks import masked_evaluation
 from clozeline.tasks.known import Task
 from clozeline.tasks.masked_lm import Filled, MaskedLM
 from clozeline.tasks.supervised import Supervised
@@ -246,9 +247,15 @@ class Model:
     ) -> Any:
         """The task's metrics with 95 % intervals on labelled data, read as `fit` reads it: print it, or see `as_dict()`.
 
+        A masked-LM model is measured on texts without labels: how well it finds masked words.
+
         Raises:
             InputError: the data cannot be read, has a label the model does not know, or the model is not trained for it.
         """
+        if isinstance(self.task, MaskedLM):
+            self._masked_lm()
+            parts = self._network(), self.tokenizer, [data]
+            return masked_evaluation.evaluate(*parts, text=text, encoding=encoding, device=self._device)
         where = Columns(text=text, pair=pair, label=label, choices=choices, names=columns, encoding=encoding)
         task, logits, samples = self._judged(data, where)
         return task.report(logits, samples)
@@ -261,8 +268,9 @@ class Model:
     def _judged(self, data: str | Path, where: Columns) -> tuple[Supervised, np.ndarray, Samples]:
         """What the model says of labelled data, and the data."""
         task = self._supervised("evaluate")
-        examples = task.read(data, "test", where)
-        return task, *prediction.judge(self._network(), task, self.tokenizer, examples, self._device)
+        return task, *prediction.judge(
+            self._network(), task, self.tokenizer, task.read(data, "test", where), self._device
+        )
 
     def embed(
         self,
@@ -298,7 +306,7 @@ class Model:
         vectors = prediction.embed(self._network(), samples, self._device, pool=pool, every_layer=layers == "all")
         if not normalize:
             return vectors
-        return [_unit(rows) for rows in vectors] if isinstance(vectors, list) else _unit(vectors)
+        return [prediction.unit(rows) for rows in vectors] if isinstance(vectors, list) else prediction.unit(vectors)
 
     def fill_mask(self, text: str, top: int = 5, candidates: Sequence[str] | None = None) -> list[list[Filled]]:
         """The `top` most probable words for each mask token in the text, best first; or all of `candidates`, compared.
@@ -323,8 +331,7 @@ class Model:
         Raises:
             InputError: the model has no masked-LM head, or a text is empty or longer than it reads.
         """
-        task = self._masked_lm()
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        task, texts = self._masked_lm(), [texts] if isinstance(texts, str) else list(texts)
         return [task.pseudo_log_likelihood(self._network(), self.tokenizer, text, self._device) for text in texts]
 
     def _masked_lm(self) -> MaskedLM:
@@ -389,7 +396,3 @@ class Model:
 
 def _nested(pairs: Any) -> bool:
     return isinstance(pairs, list | tuple) and len(pairs) == 1
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)

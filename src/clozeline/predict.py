@@ -133,3 +133,8 @@ def embed(
         for at, part in zip(chosen.tolist(), parts, strict=True):
             vectors[at] = part
     return vectors if combine is None else samples.mean(np.stack(vectors))
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Vectors, (..., D), scaled to length 1."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)

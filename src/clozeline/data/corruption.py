@@ -72,7 +72,9 @@ class Corruption:
         places = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         at = np.flatnonzero(content)
         counts = np.bincount(owners[at], minlength=len(lengths))
-        wanted = np.minimum(np.maximum(np.rint(self.masking.rate * counts), 1), counts).astype(np.int64)
+        # rounded up or down by chance, so that sequences of any length have the rate on average
+        wanted = np.floor(self.masking.rate * counts + uniform(keys, 4)).astype(np.int64)
+        wanted = np.minimum(np.maximum(wanted, 1), counts)
         draws = uniform(keys[owners[at]], places[at], 0)
         if self.masking.unit == "token":
             order = np.lexsort((draws, owners[at]))
