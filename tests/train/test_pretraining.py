@@ -16,7 +16,7 @@ import torch
 import clozeline as cl
 from clozeline.bundle import Bundle
 from clozeline.data.documents import Segments
-from clozeline.data.pretraining import Place, Schedule, Stream
+from clozeline.data.pretraining import Place, Schedule, Stream, ahead
 from clozeline.data.shard_writing import write
 from clozeline.data.shards import Shards
 from clozeline.errors import InputError
@@ -197,11 +197,11 @@ def test_killed_ten_times_at_random_it_ends_with_the_same_weights(
     assert straight.steps > 20
     plain, draw, left = Pretraining._step, random.Random(3), [0]
 
-    def step(self: Pretraining, portion: Any) -> PretrainStep:
+    def step(self: Pretraining, *given: Any) -> PretrainStep:
         left[0] -= 1
         if left[0] < 0:
             raise Killed
-        return plain(self, portion)
+        return plain(self, *given)
 
     monkeypatch.setattr(Pretraining, "_step", step)
     killed = 0
@@ -229,10 +229,10 @@ def test_a_resumed_run_must_be_of_the_same_corpus_and_settings(
 ) -> None:
     plain = Pretraining._step
 
-    def step(self: Pretraining, portion: Any) -> PretrainStep:
+    def step(self: Pretraining, *given: Any) -> PretrainStep:
         if self.number == 4:
             raise Killed
-        return plain(self, portion)
+        return plain(self, *given)
 
     monkeypatch.setattr(Pretraining, "_step", step)
     with pytest.raises(Killed):
@@ -247,6 +247,19 @@ def test_a_resumed_run_must_be_of_the_same_corpus_and_settings(
 
 
 # -- what the stream gives
+
+
+def test_reading_ahead_changes_no_order_and_hands_on_errors() -> None:
+    assert list(ahead(iter(range(50)))) == [*range(50)] and list(ahead(iter(()))) == []
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise InputError("no more")
+
+    found = ahead(broken())
+    assert next(found) == 1
+    with pytest.raises(InputError, match="no more"):
+        next(found)
 
 
 def stream(shards: Shards, tokenizer: Tokenizer, **how: Any) -> Stream:

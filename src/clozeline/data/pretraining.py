@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -144,3 +146,15 @@ class Collator:
         labels = examples.labels[rows]
         pairs = torch.from_numpy(labels) if (labels != UNKNOWN).any() else None
         return Corrupted(packed, torch.from_numpy(chosen), torch.from_numpy(ids[chosen].astype(np.int64)), pairs)
+
+
+Item = TypeVar("Item")
+
+
+def ahead(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
+    """The same items in the same order, some of them made by another thread before they are asked for."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(next, items, None) for _ in range(depth))
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(thread.submit(next, items, None))
+            yield item

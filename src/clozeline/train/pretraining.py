@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from clozeline.data.packing import by_tokens
-from clozeline.data.pretraining import Collator, Corrupted, Place, Portion, Stream
+from clozeline.data.pretraining import Collator, Corrupted, Place, Portion, Stream, ahead
 from clozeline.model.encoder import Encoder
 from clozeline.model.heads import twin
 from clozeline.precision import compute_dtype
@@ -88,13 +88,18 @@ class Pretraining:
         return self.masters.twin
 
     def __iter__(self) -> Iterator[PretrainStep]:
-        for portion in self.stream(self.place):
-            yield self._step(portion)
+        read: Iterator[tuple[Portion, list[Corrupted]]] = (
+            (portion, self._mine(portion)) for portion in self.stream(self.place)
+        )
+        read = ahead(read) if self.device.type == "cuda" else read
+        while True:
+            began = time.perf_counter()  # what the reading takes is a part of the step
+            if (found := next(read, None)) is None:
+                return
+            yield self._step(*found, began)
 
-    def _step(self, portion: Portion) -> PretrainStep:
-        began = time.perf_counter()
-        lengths = self.stream.lengths(portion.examples)[portion.rows]
-        batches = self._mine(portion, lengths)
+    def _step(self, portion: Portion, batches: list[Corrupted], began: float) -> PretrainStep:
+        lengths = self._lengths(portion)
         counts = self._counts(batches)
         self.twin.train()
         sums: list[dict[str, Sum]] = []
@@ -125,8 +130,12 @@ class Pretraining:
             place=self.place,
         )
 
-    def _mine(self, portion: Portion, lengths: np.ndarray) -> list[Corrupted]:
+    def _lengths(self, portion: Portion) -> np.ndarray:
+        return self.stream.lengths(portion.examples)[portion.rows]
+
+    def _mine(self, portion: Portion) -> list[Corrupted]:
         """This process's part of a batch, in forward passes."""
+        lengths = self._lengths(portion)
         order = self.group.share(np.argsort(lengths, kind="stable"))
         parts = by_tokens(lengths[order], self.settings.max_tokens)
         return [self.collate(portion.examples, portion.rows[order[part]]) for part in parts]
