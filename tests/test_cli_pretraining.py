@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import clozeline as cl
 from clozeline import pretraining_recipe
@@ -69,7 +70,7 @@ def test_one_command_goes_from_a_folder_of_text_to_an_encoder(run: Path) -> None
 
 def test_the_shards_and_the_tokenizer_of_a_run_serve_another(cli: Cli, run: Path, tmp_path: Path) -> None:
     code, out, _ = cli(
-        "pretrain", run / "shards", "--tokenizer", run / "tokenizer", "--out", tmp_path / "b", *TINY, "--json"
+        "pretrain", run / "shards", "--tokenizer", run / "tokenizer", "--out", tmp_path / "b", *TINY[:-2], "--json"
     )
     found = json.loads(out)
     assert code == 0 and found["finished"] and 0 < found["losses"]["mlm"] < 10
@@ -124,13 +125,13 @@ def test_a_flipped_byte_is_found_and_named(cli: Cli, run: Path, tmp_path: Path) 
     held[-5] ^= 1
     path.write_bytes(held)
     code, _, err = cli(
-        "pretrain", tmp_path / "shards", "--tokenizer", run / "tokenizer", "--out", tmp_path / "e", *TINY
+        "pretrain", tmp_path / "shards", "--tokenizer", run / "tokenizer", "--out", tmp_path / "e", *TINY[:-2]
     )
     assert code == 2 and "00000.tokens.npy is damaged" in err and err.count("\n") == 1
 
 
 def test_shards_of_another_tokenizer_are_refused(cli: Cli, run: Path, tiny: Path, tmp_path: Path) -> None:
-    code, _, err = cli("pretrain", run / "shards", "--tokenizer", tiny, "--out", tmp_path / "f", *TINY)
+    code, _, err = cli("pretrain", run / "shards", "--tokenizer", tiny, "--out", tmp_path / "f", *TINY[:-2])
     assert code == 2 and "made with another tokenizer" in err
 
 
@@ -167,7 +168,7 @@ def test_one_document_has_no_other_to_take_a_sentence_from(cli: Cli, tmp_path: P
 
 def test_a_full_disk_leaves_what_was_there(cli: Cli, run: Path, tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    arguments = ["pretrain", run / "shards", "--tokenizer", run / "tokenizer", "--out", tmp_path / "run", *TINY]
+    arguments = ["pretrain", run / "shards", "--tokenizer", run / "tokenizer", "--out", tmp_path / "run", *TINY[:-2]]
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
         code, _, err = cli(*arguments)
@@ -182,7 +183,14 @@ def test_a_full_disk_leaves_what_was_there(cli: Cli, run: Path, tmp_path: Path) 
     [
         ([], "There is no corpus"),
         (["texts", "--shape", "bert-minny-uncased"], "did you mean"),
-        (["texts", "learning_rat=1"], "There is nothing|no file|texts"),
+        (["texts", "learning_rat=1"], "there is no key 'learning_rat' in a recipe: did you mean 'learning_rate'"),
+        (["texts", "--mask-rate", "1.5"], "mask_rate is 1.5"),
+        (["texts", "--length", "2"], "no room beside the special ones"),
+        (["texts", "--length", "4", "--nsp", "1"], "no room beside the special ones"),
+        (["texts", "--vocabulary", "50"], "leave vocabulary out"),
+        (["texts", "--embedding-width", "16"], "bert has no embedding_width"),
+        (["texts", "--from", "x", "--shape", "roberta-base"], "leave shape out"),
+        (["texts", "--compile"], "compile is for GPUs"),
         (["texts", "--mlm", "0"], "nothing to learn"),
         (["texts", "--nsp", "1", "--shape", "roberta-base"], "roberta has no head for pairs"),
         (["texts", "--from", "x", "--layers", "3"], "leave layers out"),
@@ -212,12 +220,71 @@ def test_a_tokenizer_of_another_corpus_in_the_folder_is_not_taken(
     assert code == 2 and "was trained on something else" in err
 
 
+def test_held_out_text_can_be_brought_along(cli: Cli, corpus: Path, run: Path, tmp_path: Path) -> None:
+    how = [
+        *TINY[:-2],
+        "--tokenizer",
+        run / "tokenizer",
+        "--tokens",
+        2000,
+        "--validation",
+        corpus / "texts.jsonl",
+        "--json",
+    ]
+    code, out, err = cli("pretrain", corpus, "--out", tmp_path / "run", *how)
+    assert code == 0, err
+    assert json.loads(out)["losses"]["mlm"] > 0 and (tmp_path / "run" / "validation" / "manifest.json").exists()
+
+
+def test_overwrite_begins_anew_and_takes_nothing_that_was_given(
+    cli: Cli, corpus: Path, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    (out / "shards" / "notes.txt").write_text("mine")
+    code, _, err = cli("pretrain", corpus, "--out", out, *TINY, "--tokens", 1000)
+    assert code == 2 and "holds a finished run" in err
+    code, _, err = cli("pretrain", corpus, "--out", out, "--shape", "typo", "--overwrite")
+    assert code == 2 and "There is no shape" in err and (out / "model" / "config.json").exists()
+    words = (out / "tokenizer" / "tokenizer.json").read_bytes()
+    code, _, err = cli("pretrain", corpus, "--out", out, *TINY[:-1], 80, "--tokens", 1000, "--overwrite")
+    assert code == 0, err
+    assert (out / "tokenizer" / "tokenizer.json").read_bytes() != words
+    assert (out / "shards" / "notes.txt").read_text() == "mine"
+    own = ["--tokenizer", out / "tokenizer", *TINY[:-2], "--tokens", 1000, "--overwrite"]
+    code, _, err = cli("pretrain", out / "shards", "--out", out, *own)
+    assert code == 0 and (out / "shards" / "manifest.json").exists(), err
+
+
+def test_a_head_that_is_not_trained_on_is_kept_as_it_was(run: Path, corpus: Path, tmp_path: Path) -> None:
+    how: dict[str, Any] = dict(length=32, batch_tokens=600, tokens=2000, learning_rate=1e-2, quiet=True)
+    cl.pretrain(corpus, model=run / "model", out=tmp_path / "run", precision="bf16", **how)
+    before, after = cl.load(run / "model").network, cl.load(tmp_path / "run" / "model").network
+    assert after.kind == "pretraining"
+    changed = {
+        name: not torch.equal(one, other)
+        for (name, one), other in zip(before.named_parameters(), after.parameters(), strict=True)
+    }
+    assert not any(value for name, value in changed.items() if name.startswith("head.pair."))
+    assert all(value for name, value in changed.items() if name.endswith("dense.weight") and "pair" not in name)
+
+
+def test_what_pairs_lose_is_on_the_card(corpus: Path, run: Path, tmp_path: Path) -> None:
+    how: dict[str, Any] = dict(length=24, batch_tokens=600, short=0.0, held_out=0.0, quiet=True, sop=1.0)
+    sizes: dict[str, Any] = dict(layers=1, width=32, heads=2, ffn_width=64, max_length=32)
+    found = cl.pretrain(corpus, tokenizer=run / "tokenizer", out=tmp_path / "run", **how, **sizes)
+    specials = 3 * found.tokens  # at least: every sequence has some
+    assert found.skipped > 0 and found.tokens + found.skipped < found.corpus["tokens"] + specials
+    assert f"{found.skipped:,} tokens" in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "pretraining").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_of_a_shape_that_there_is(path: Path) -> None:
     recipe = pretraining_recipe.resolve([str(path)], {})
+    assert recipe.shape is not None
     family, config = shaped(recipe.shape, recipe.sizes())
     assert config.max_length >= max(recipe.settings.length, recipe.settings.first_length)
     assert recipe.settings.tokens or recipe.settings.passes > 1

@@ -51,7 +51,7 @@ class Bundle:
         """
         network = self.network if dtype == torch.float32 else rounded(self.network, dtype)
         with staged(Path(folder)) as stage:
-            extra = dict(self.kept) if self.task is None else self.task.raw()
+            extra = {**self.kept, **({} if self.task is None else self.task.raw())}
             if self.fresh:  # so that whoever loads it is told, as now
                 extra["clozeline"] = {
                     **extra.get("clozeline", {}),

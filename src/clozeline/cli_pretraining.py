@@ -154,9 +154,6 @@ def pretrain(
     if not FIRST:
         return 0 if run.finished else 130
 
-    from clozeline.files import write_whole
-
-    write_whole(run.out / "recipe.toml", recipe.to_toml())
     folder = run.out / "model"
     if as_json:
         shown: dict[str, Any] = dataclasses.asdict(run) | {"out": str(run.out), "model": str(folder)}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from clozeline import checkpoint
 from clozeline.bundle import Bundle
 from clozeline.card import pretraining_card
 from clozeline.config import EncoderConfig
+from clozeline.data.corpus import files
 from clozeline.data.shard_writing import write
 from clozeline.data.shards import HELD_OUT, MANIFEST, Shards
 from clozeline.errors import InputError, nearest
@@ -32,16 +32,19 @@ from clozeline.tasks.known import Task
 from clozeline.tasks.masked_lm import MaskedLM
 from clozeline.tasks.next_sentence import NextSentence
 from clozeline.tokenizer import Tokenizer
-from clozeline.tokenizer_training import Kind, train_tokenizer
+from clozeline.tokenizer_training import SIZE, Kind, train_tokenizer
 from clozeline.train import distributed
 from clozeline.train.distributed import Group
-from clozeline.train.pretrain import Pretrained, kind_of_head
+from clozeline.train.folder import refuse
+from clozeline.train.pretrain import BESIDE, Pretrained, kind_of_head
 from clozeline.train.pretrain import pretrain as run
 from clozeline.train.pretraining_plan import PretrainPlan, plan
 from clozeline.train.pretraining_settings import PretrainSettings
 
+SHAPE = "bert-mini-uncased"
 KINDS: dict[str, Kind] = {
     "roberta": "bpe",
+    "modernbert": "bpe",
     "xlm-roberta": "unigram",
     "camembert": "unigram",
     "albert": "unigram",
@@ -95,10 +98,10 @@ def start(
     """As `pretrain`, with all of it in a recipe. workers: processes that make shards, see `shard_writing.write`."""
     device, out, settings = pick_device(recipe.device), Path(recipe.out), recipe.settings
     group = distributed.join(device)
-    if overwrite and group.first:
-        for made in ("shards", "tokenizer"):
-            shutil.rmtree(out / made, ignore_errors=True)
-    ready = prepare(recipe, group, quiet=quiet, workers=workers)
+    refuse(out, resume=resume, overwrite=overwrite, beside=BESIDE)
+    ready = prepare(recipe, group, overwrite=overwrite, quiet=quiet, workers=workers)
+    if group.first:
+        write_whole(out / "recipe.toml", recipe.to_toml())
     if group.first and not quiet and not settings.sharded:
         print(plan(*ready, settings, device), file=sys.stderr)
     how: dict[str, Any] = dict(resume=resume, overwrite=overwrite, quiet=quiet)
@@ -108,28 +111,30 @@ def start(
 def planned(recipe: PretrainRecipe) -> PretrainPlan:
     """What `start` would do and cost. Tokenizer and shards are made, since nothing can be counted without them."""
     device = pick_device(recipe.device)
+    refuse(Path(recipe.out), resume=True, overwrite=False, beside=BESIDE)
     return plan(*prepare(recipe, distributed.join(device)), recipe.settings, device)
 
 
 def prepare(
-    recipe: PretrainRecipe, group: Group, *, quiet: bool = False, workers: int | None = 1
+    recipe: PretrainRecipe, group: Group, *, overwrite: bool = False, quiet: bool = False, workers: int | None = 1
 ) -> tuple[Bundle, Shards, Shards | None]:
     """The model to train, the corpus, and held-out text. The first of several processes makes what is missing.
 
     Raises:
         InputError: see `pretrain`.
     """
-    made = Path(recipe.out) / "tokenizer"
-    folder = _folder(recipe)
+    check(recipe)
+    made, folder = Path(recipe.out) / "tokenizer", _folder(recipe)
     if group.first and folder is None:
-        _train_tokenizer(recipe, made, quiet)
+        _train_tokenizer(recipe, made, overwrite, quiet)
     group.told(None)
     bundle = _bundle(recipe, folder or made)
-    into = Path(recipe.out) / "shards"
-    shards = _shards(recipe.corpus, into, recipe, bundle.tokenizer, group, recipe.held_out, quiet, workers)
+    making = _Making(recipe, bundle.tokenizer, group, overwrite, quiet, workers)
+    shards = making.shards(
+        recipe.corpus, Path(recipe.out) / "shards", 0.005 if recipe.held_out is None else recipe.held_out
+    )
     if recipe.validation is not None:
-        into = into.with_name("validation")
-        return bundle, shards, _shards((recipe.validation,), into, recipe, bundle.tokenizer, group, 0.0, quiet, workers)
+        return bundle, shards, making.shards((recipe.validation,), Path(recipe.out) / "validation", 0.0)
     held = shards.folder / HELD_OUT
     found = Shards.open(held, bundle.tokenizer) if (held / MANIFEST).exists() else None
     least = 2 if recipe.settings.nsp else 1
@@ -139,6 +144,38 @@ def prepare(
         )
         found = None
     return bundle, shards, found
+
+
+def check(recipe: PretrainRecipe) -> None:
+    """Refuse a run that cannot be, before anything is made for it.
+
+    Raises:
+        InputError: no such shape, sequences longer than it reads or too short to hold anything, objectives that the family
+            has no head for, or keys that have nothing to act on.
+    """
+    settings, many = recipe.settings, len(recipe.corpus) > 1
+    if many and (shards := [source for source in recipe.corpus if _is_shards((source,))]):
+        raise InputError(
+            f"{shards[0]} is a folder of shards, which stands alone; give it as the only corpus, or only text."
+        )
+    if _is_shards(recipe.corpus):
+        given = [name for name in ("held_out", "split", "text") if getattr(recipe, name) is not None]
+        given += ["near_duplicates"] if recipe.near_duplicates else []
+        if given:
+            raise InputError(f"{recipe.corpus[0]} is a folder of shards, made as it is; leave {', '.join(given)} out.")
+    shortest = min(settings.length, settings.first_length or settings.length)
+    if shortest < (least := 5 if settings.pairs else 3):
+        raise InputError(f"A sequence of {shortest} tokens has no room beside the special ones; give at least {least}.")
+    if recipe.model is None:
+        family, config = shaped(recipe.shape or SHAPE, recipe.sizes())
+        kind_of_head(family, settings)
+        _fits(settings, config)
+
+
+def _fits(settings: PretrainSettings, config: EncoderConfig) -> None:
+    longest = max(settings.length, settings.first_length)
+    if longest > config.max_length:
+        raise InputError(f"length is {longest}, but the model reads {config.max_length} tokens at most.")
 
 
 def _folder(recipe: PretrainRecipe) -> Path | None:
@@ -153,53 +190,64 @@ def _is_shards(corpus: Sequence[str]) -> bool:
     return len(corpus) == 1 and (Path(corpus[0]) / MANIFEST).is_file()
 
 
-def _train_tokenizer(recipe: PretrainRecipe, folder: Path, quiet: bool) -> None:
+def _train_tokenizer(recipe: PretrainRecipe, folder: Path, overwrite: bool, quiet: bool) -> None:
     """Train the tokenizer that the shape's family has, unless the folder has the very one."""
     if _is_shards(recipe.corpus):
         raise InputError(
             f"{recipe.corpus[0]} is a folder of shards without its tokenizer; give the tokenizer's folder."
         )
-    family, config = shaped(recipe.shape, recipe.sizes())
+    family, config = shaped(recipe.shape or SHAPE, recipe.sizes())
     how: dict[str, Any] = dict(
         kind=recipe.tokenizer_kind or KINDS.get(family.name, "wordpiece"),
-        size=recipe.vocabulary,
+        size=recipe.vocabulary or SIZE,
         seed=recipe.settings.seed,
         text=recipe.text,
-        split=recipe.split,
+        split=recipe.split or "file",
         encoding=recipe.encoding,
         max_length=config.max_length,
     )
-    note, wanted = folder / "training.json", {"corpus": [*recipe.corpus], **how}
-    if note.exists():
-        if json.loads(note.read_text(encoding="utf-8")) != wanted:
-            raise InputError(
-                f"{folder} was trained on something else; choose another folder, or overwrite it (--overwrite)."
-            )
+    sizes = [Path(path).stat().st_size for path in files(recipe.corpus) if Path(path).exists()]
+    note, wanted = (
+        folder / "training.json",
+        {"corpus": [*recipe.corpus], "files": len(sizes), "size": sum(sizes), **how},
+    )
+    if note.exists() and json.loads(note.read_text(encoding="utf-8")) == wanted:
         return
+    if note.exists() and not overwrite:
+        raise InputError(
+            f"{folder} was trained on something else; choose another folder, or overwrite it (--overwrite)."
+        )
     train_tokenizer(recipe.corpus, quiet=quiet, **how).save(folder)
     write_whole(note, json.dumps(wanted, indent=2) + "\n")
 
 
-def _shards(
-    corpus: Sequence[str],
-    folder: Path,
-    recipe: PretrainRecipe,
-    tokenizer: Tokenizer,
-    group: Group,
-    held_out: float,
-    quiet: bool,
-    workers: int | None,
-) -> Shards:
-    """The shards of a corpus, written where they are not there yet."""
-    if _is_shards(corpus):
-        return Shards.open(Path(corpus[0]), tokenizer)
-    if group.first:
-        how: dict[str, Any] = dict(text=recipe.text, split=recipe.split, encoding=recipe.encoding, quiet=quiet)
-        write(
-            corpus, tokenizer, folder, near_duplicates=recipe.near_duplicates, held_out=held_out, workers=workers, **how
-        )
-    group.told(None)
-    return Shards.open(folder, tokenizer)
+@dataclasses.dataclass(frozen=True)
+class _Making:
+    """How shards are made where they are not there yet."""
+
+    recipe: PretrainRecipe
+    tokenizer: Tokenizer
+    group: Group
+    overwrite: bool
+    quiet: bool
+    workers: int | None
+
+    def shards(self, corpus: Sequence[str], folder: Path, held_out: float) -> Shards:
+        """The shards of a corpus; the first process makes and verifies them."""
+        recipe, first = self.recipe, self.group.first
+        if _is_shards(corpus):
+            return Shards.open(Path(corpus[0]), self.tokenizer, verify=first)
+        how: dict[str, Any] = dict(text=recipe.text, split=recipe.split or "file", encoding=recipe.encoding)
+        how |= dict(near_duplicates=recipe.near_duplicates, held_out=held_out, workers=self.workers, quiet=self.quiet)
+        if first:
+            try:
+                write(corpus, self.tokenizer, folder, **how)
+            except InputError:
+                if not self.overwrite or not (folder / MANIFEST).exists():
+                    raise
+                write(corpus, self.tokenizer, folder, overwrite=True, **how)  # it was of something else
+        self.group.told(None)
+        return Shards.open(folder, self.tokenizer, verify=False)  # writing has looked at what was there
 
 
 def _bundle(recipe: PretrainRecipe, tokenizer: Path) -> Bundle:
@@ -207,23 +255,31 @@ def _bundle(recipe: PretrainRecipe, tokenizer: Path) -> Bundle:
     settings = recipe.settings
     task: Task | None = MaskedLM() if settings.mlm else NextSentence()
     if recipe.model is not None:
-        family = by_name(checkpoint.read_config(tokenizer)["model_type"])
-        loaded = checkpoint.load(tokenizer, kind_of_head(family, settings), seed=settings.seed)
+        raw, tensors = checkpoint.read_config(tokenizer), checkpoint.plain_tensors(tokenizer)
+        family = by_name(raw["model_type"])
+        head, own = kind_of_head(family, settings), checkpoint.own_head(raw, tensors)
+        if own == "pretraining" and head in ("masked_lm", "next_sentence"):
+            head = own  # what is not trained on is kept as it is
+        loaded = checkpoint.load(tokenizer, head, seed=settings.seed, tensors=tensors)
         config, network = loaded.config, loaded.network
-        if loaded.fresh:
-            log.warning("%s: newly initialised: %s", recipe.model, ", ".join(loaded.fresh))
+        for names, what in (
+            (loaded.fresh, "newly initialised"),
+            (loaded.unused, "left out, and lost in what is saved"),
+        ):
+            if names:
+                log.warning("%s: %s: %s", recipe.model, what, ", ".join(names))
         words = Tokenizer.load(tokenizer, config.max_length)
         words.check(config.vocab_size)
+        kept = {key: value for key, value in raw.items() if key.endswith("_token_id")}
+        _fits(settings, config)
     else:
-        words = Tokenizer.load(tokenizer)
-        family, config = shaped(recipe.shape, recipe.sizes(), words)
+        family, config = shaped(recipe.shape or SHAPE, recipe.sizes(), Tokenizer.load(tokenizer))
         network = family.build(config, kind_of_head(family, settings), seed=settings.seed)
         words = Tokenizer.load(tokenizer, config.max_length)
-    longest = max(settings.length, settings.first_length)
-    if longest > config.max_length:
-        raise InputError(f"length is {longest}, but the model reads {config.max_length} tokens at most.")
-    name = recipe.model or f"fresh weights in the shape of {recipe.shape}"
-    return Bundle(name, family, network, words, None if settings.rtd else task, [])
+        ids = {"bos": words.cls_id, "eos": words.sep_id, "cls": words.cls_id, "sep": words.sep_id}
+        kept = {f"{role}_token_id": number for role, number in ids.items() if number is not None}
+    name = recipe.model or f"fresh weights in the shape of {recipe.shape or SHAPE}"
+    return Bundle(name, family, network, words, None if settings.rtd else task, [], kept)
 
 
 def shaped(
@@ -238,6 +294,8 @@ def shaped(
     if shape not in known:
         raise InputError(f"There is no shape {shape!r}: {nearest(shape, known)}")
     family = known[shape]
+    if sizes and "embedding_width" in sizes and "embedding_size" not in family.write(family.presets[shape]):
+        raise InputError(f"{family.name} has no embedding_width: its token table is as wide as the model.")
     changes = dict(sizes or {})
     if tokenizer is not None:
         changes |= {"vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id or 0}

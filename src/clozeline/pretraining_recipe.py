@@ -5,6 +5,7 @@ This module imports no torch: a recipe is refused before anything heavy is loade
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ class PretrainRecipe:
         corpus: text files, folders and hub data sets, whose rows or files are documents; or one folder of shards.
         out: folder of the run: tokenizer, shards, model, metrics, curve, and the state to resume from.
         model: a checkpoint to go on from, with its tokenizer; without, the weights are fresh.
-        shape: of fresh weights: the name of a published model.
+        shape: of fresh weights: the name of a published model; without, bert-mini-uncased.
         layers: of the shape, instead of its own.
         width: of the shape, instead of its own; so are the next.
         heads: attention heads in each layer.
@@ -36,12 +37,13 @@ class PretrainRecipe:
         embedding_width: of the token table, where the family has one of its own.
         dropout: of activations and attention.
         tokenizer: a folder; without, one is trained on the corpus.
-        vocabulary: tokens of a tokenizer that is trained.
+        vocabulary: tokens of a tokenizer that is trained; without, 30528.
         tokenizer_kind: how it cuts words; without, as the shape's family does.
         validation: held-out text or shards; without, a share of the documents.
-        held_out: this share.
+        held_out: this share; without, 0.005.
         text: column of the texts; guessed where its name is a usual one.
-        split: what is a document of a plain-text file: the whole file, what stands between blank lines, or a line.
+        split: what is a document of a plain-text file: the whole file (as without), what stands between blank lines, or a
+            line.
         encoding: of text files.
         near_duplicates: leave out documents that are nearly the same as another; exact ones always are.
         device: such as cpu or cuda:1; without, the first GPU or the CPU.
@@ -51,7 +53,7 @@ class PretrainRecipe:
     corpus: tuple[str, ...]
     out: str = "pretrained"
     model: str | None = None
-    shape: str = "bert-mini-uncased"
+    shape: str | None = None
     layers: int | None = None
     width: int | None = None
     heads: int | None = None
@@ -60,12 +62,12 @@ class PretrainRecipe:
     embedding_width: int | None = None
     dropout: float | None = None
     tokenizer: str | None = None
-    vocabulary: int = 30528
+    vocabulary: int | None = None
     tokenizer_kind: Literal["wordpiece", "bpe", "unigram"] | None = None
     validation: str | None = None
-    held_out: float = 0.005
+    held_out: float | None = None
     text: str | None = None
-    split: Literal["file", "blank", "line"] = "file"
+    split: Literal["file", "blank", "line"] | None = None
     encoding: str = "utf-8"
     near_duplicates: bool = False
     device: str | None = None
@@ -76,12 +78,19 @@ class PretrainRecipe:
             raise InputError(
                 "There is no corpus; give text files, a folder of them, a hub data set, or a folder of shards."
             )
-        if not 0 <= self.held_out < 1:
+        if self.held_out is not None and not 0 <= self.held_out < 1:
             raise InputError(f"held_out is {self.held_out}; it is a share of the documents, from 0 to below 1.")
-        if self.model is not None and self.tokenizer is not None:
-            raise InputError("A model to go on from brings its own tokenizer; leave tokenizer out.")
-        if self.model is not None and self.sizes():
-            raise InputError(f"A model to go on from has its own shape; leave {', '.join(self.sizes())} out.")
+        if self.model is not None:
+            self._alone(
+                "A model to go on from brings its own", "tokenizer", "shape", "vocabulary", "tokenizer_kind", *SIZES
+            )
+        if self.tokenizer is not None:
+            self._alone("A tokenizer that is given is as it is", "vocabulary", "tokenizer_kind")
+
+    def _alone(self, why: str, *names: str) -> None:
+        """InputError where one of these keys is given."""
+        if given := [name for name in names if getattr(self, name) is not None]:
+            raise InputError(f"{why}; leave {', '.join(given)} out.")
 
     def sizes(self) -> dict[str, Any]:
         """The sizes that are not the shape's own."""
@@ -113,7 +122,7 @@ def resolve(given: Sequence[str], flags: Mapping[str, Any]) -> PretrainRecipe:
     Raises:
         InputError: as `recipe.read`, `recipe.assignments` and `PretrainRecipe.of`.
     """
-    changes = [each for each in given if each.partition("=")[0] in KEYS and "=" in each]
+    changes = [each for each in given if re.match(r"[a-z_0-9]+=", each) and not Path(each).exists()]
     sources = [each for each in given if each not in changes]
     values: dict[str, Any] = {"corpus": tuple(sources)} if sources else {}
     if sources and sources[0].endswith(".toml"):

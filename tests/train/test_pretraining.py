@@ -6,6 +6,7 @@ import copy
 import json
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,36 @@ def test_accumulating_over_forward_passes_changes_nothing(shards: Shards, tokeni
         assert torch.allclose(one, other, atol=2e-5)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_pass_without_pairs_takes_no_gradient_from_the_step_before(
+    precision: str, shards: Shards, tokenizer: Tokenizer
+) -> None:
+    """Passes are sorted by length, and the shortest sequences are no pairs: the pair head's gradient is as in one pass."""
+    norms = []
+    for max_tokens in (600, 60):
+        settings = PretrainSettings(
+            **SMALL | dict(sop=1.0, max_tokens=max_tokens, learning_rate=0.0, precision=precision)
+        )
+        settings = settings.replace(short=0.9)
+        model = bundle(tokenizer, settings)
+        training, taken = steps(model, shards, settings)
+        next(taken)
+        stepped = training.optimizers[0].step
+        seen: list[float] = []
+        head = model.network.head
+        assert head is not None
+
+        def step(*_: Any, head: Any = head, seen: list[float] = seen, stepped: Any = stepped) -> None:
+            seen.append(sum(part.grad.norm().item() for part in head.pair.parameters()))
+            stepped()
+
+        training.optimizers[0].step = step  # type: ignore[method-assign, assignment]
+        for _ in range(2):
+            next(taken)
+        norms.append(seen)
+    assert norms[0] == pytest.approx(norms[1], rel=0.05 if precision == "bf16" else 1e-3)
+
+
 def test_recomputing_layers_gives_the_same_steps_with_dropout_too(shards: Shards, tokenizer: Tokenizer) -> None:
     found = []
     for checkpointing in (False, True):
@@ -237,7 +268,7 @@ def test_a_resumed_run_must_be_of_the_same_corpus_and_settings(
     monkeypatch.setattr(Pretraining, "_step", step)
     with pytest.raises(Killed):
         train(shards, tokenizer, tmp_path, passes=2)
-    with pytest.raises(InputError, match="cannot be resumed: settings changed since"):
+    with pytest.raises(InputError, match=r"settings \(learning_rate 0.002, now 0.001\) changed since"):
         train(shards, tokenizer, tmp_path, passes=2, resume=True, learning_rate=1e-3)
     with pytest.raises(InputError, match="holds an unfinished run"):
         train(shards, tokenizer, tmp_path, passes=2)
@@ -278,10 +309,31 @@ def test_a_stream_goes_on_at_any_place_as_it_did(shards: Shards, tokenizer: Toke
             assert (one.examples.spans[one.rows] == other.examples.spans[other.rows]).all()
 
 
+def test_lengths_and_batches_warm_up_in_the_stream_as_the_settings_say(shards: Shards, tokenizer: Tokenizer) -> None:
+    settings = PretrainSettings(
+        **SMALL
+        | dict(passes=40, length=32, first_length=16, first_share=0.5, first_batch_tokens=100, batch_warmup=0.25)
+    )
+    found, _ = reading(bundle(tokenizer, settings), shards, settings)
+    portions = list(found(Place()))
+    for each in portions:
+        sizes = found.lengths(each.examples)[each.rows]
+        if abs(each.progress - 0.5) > 0.05:
+            assert sizes.max() <= (16 if each.progress < 0.5 else 32)
+        assert sizes.sum() == pytest.approx(settings.at_batch(each.progress), rel=0.5)
+    first, last = ([each for each in portions if low <= each.progress < low + 0.25] for low in (0.0, 0.7))
+    assert np.mean([found.lengths(each.examples)[each.rows].max() for each in last]) > 24 and len(first) > 1.3 * len(
+        last
+    )
+    again = list(found(portions[len(portions) // 3].after))
+    assert [each.after for each in again] == [each.after for each in portions[len(portions) // 3 + 1 :]]
+
+
 def test_batches_hold_about_the_tokens_asked_for_and_progress_reaches_the_end(
     shards: Shards, tokenizer: Tokenizer
 ) -> None:
     portions = list(stream(shards, tokenizer)(Place()))
+    assert all(one.end == other.progress for one, other in pairwise(portions)) and portions[-1].end >= 0.999
     found = stream(shards, tokenizer)
     sizes = [int(found.lengths(each.examples)[each.rows].sum()) for each in portions]
     assert min(sizes) > 260 and max(sizes) < 340
@@ -326,6 +378,15 @@ def test_batches_and_lengths_warm_up() -> None:
         (dict(rtd=50.0, mlm=0.0), "needs a generator"),
         (dict(warmup=1.5), "a share, from 0 to 1"),
         (dict(schedule="triangle"), "schedule is 'triangle'"),
+        (dict(mask_rate=1.5), "mask_rate is 1.5"),
+        (dict(mask_split=0.8), "give three shares"),
+        (dict(mask_split=(0.8, 0.3, 0.1)), "must sum to 1"),
+        (dict(mask_unit="x"), "mask_unit is 'x'"),
+        (dict(embeddings="foo"), "embeddings is 'foo'"),
+        (dict(precision="fp16"), "precision is 'fp16'"),
+        (dict(checkpointing="no"), "must be true or false"),
+        (dict(passes=float("inf")), "must be a finite number"),
+        (dict(schedule="trapezoidal", warmup=0.6, cooldown=0.5), "more than the whole run"),
         (dict(optimizer="moun"), "did you mean 'muon'"),
         (dict(learning_rate=-1), "must not be negative"),
     ],
@@ -376,7 +437,7 @@ def test_operations_are_counted_as_by_hand(tokenizer: Tokenizer) -> None:
 
 
 def test_the_speed_is_over_the_last_steps() -> None:
-    meter = cost.Meter(work=2.0, peak=100.0)
-    assert tuple(meter.step(10, 1.0)) == pytest.approx((10.0, 0.2))
-    assert tuple(meter.step(30, 1.0)) == pytest.approx((20.0, 0.4))
+    meter = cost.Meter(cost.Work(2.0, 0.0), peak=100.0)
+    assert tuple(meter.step(10, 1.0, 5.0)) == pytest.approx((10.0, 0.2))
+    assert tuple(meter.step(30, 1.0, 5.0)) == pytest.approx((20.0, 0.4))
     assert cost.peak(torch.device("cpu"), "fp32") > 1e8

@@ -46,8 +46,9 @@ class Corrupted:
 
 
 class Place(NamedTuple):
-    """Where in the stream a run is. passed, pool: the pass over the corpus and the pool in it; at: the next batch of the
-    pool; tokens: read so far; opened: of these before the pool; skipped: tokens that examples left out."""
+    """Where in the stream a run is. passed, pool: the pass over the corpus and the pool in it; at: examples of the pool that
+    were read; tokens: read so far; opened: of these before the pool; skipped: tokens that examples left out, see
+    `Examples.cut`."""
 
     passed: int = 0
     pool: int = 0
@@ -58,11 +59,12 @@ class Place(NamedTuple):
 
 
 class Portion(NamedTuple):
-    """A batch's examples (rows of a pool's), the share of the run before it, and the place after it."""
+    """A batch's examples (rows of a pool's), the shares of the run before and after it, and the place after it."""
 
     examples: Examples
     rows: np.ndarray
     progress: float
+    end: float
     after: Place
 
 
@@ -70,7 +72,8 @@ class Portion(NamedTuple):
 class Schedule:
     """How far a run goes, and how large its batches and how long its sequences are on the way.
 
-    tokens: in all, or None for so many passes; batch, length: tokens, by the share of the run that is done.
+    tokens: in all, or None for so many passes; batch, length: tokens, by the share of the run that is done. A length holds
+    for a whole pool.
     """
 
     passes: float
@@ -92,19 +95,23 @@ class Stream:
             length = self.schedule.length(progress)
             room = length - self.specials[0], length - self.specials[1]
             examples = self.segments.pool(place.passed, place.pool, room)
-            tokens = self.lengths(examples)
-            parts = max(1, round(int(tokens.sum()) / self.schedule.batch(progress)))
-            ends = np.cumsum(tokens)
-            edges = np.unique(np.searchsorted(ends, ends[-1:] * np.arange(1, parts + 1) / parts))
-            for part in range(place.at, len(edges)):
-                if (progress := self._progress(place, part / len(edges))) >= 1:
+            ends = np.cumsum(self.lengths(examples))
+            while place.at < len(ends):
+                done, all_of = int(ends[place.at - 1]) if place.at else 0, int(ends[-1])
+                if (progress := self._progress(place, done / all_of)) >= 1:
                     return
-                rows = np.arange(edges[part - 1] + 1 if part else 0, edges[part] + 1)
-                place = place._replace(at=part + 1, tokens=place.tokens + int(tokens[rows].sum()))
-                yield Portion(examples, rows, progress, place)
+                left = all_of - done
+                wanted = left / max(
+                    1, round(left / self.schedule.batch(progress))
+                )  # even, so that the last is no crumb
+                end = max(place.at + 1, int(np.searchsorted(ends, done + wanted * (1 - 1e-9))) + 1)
+                rows, read = np.arange(place.at, end), int(ends[end - 1]) - done
+                skipped = place.skipped + int(examples.cut[rows].sum())
+                place = place._replace(at=end, tokens=place.tokens + read, skipped=skipped)
+                yield Portion(examples, rows, progress, self._progress(place, (done + read) / all_of), place)
             last = place.pool + 1 == self.segments.pools
-            skipped, at = place.skipped + examples.cut, (place.passed + last, 0 if last else place.pool + 1)
-            place = Place(*at, at=0, tokens=place.tokens, opened=place.tokens, skipped=skipped)
+            at = (place.passed + last, 0 if last else place.pool + 1)
+            place = Place(*at, at=0, tokens=place.tokens, opened=place.tokens, skipped=place.skipped)
 
     def lengths(self, examples: Examples) -> np.ndarray:
         """(n,) tokens of each example, special ones counted."""

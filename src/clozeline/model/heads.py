@@ -15,6 +15,7 @@ from clozeline.model import onednn
 from clozeline.model.dropout import Dropout
 from clozeline.model.encoder import Encoder
 from clozeline.model.layers import ACTIVATIONS, Embedding, LayerNorm, Linear, freeze
+from clozeline.model.vocabulary import Space, VocabularyLoss
 
 
 class Pooler(nn.Module):
@@ -93,11 +94,25 @@ class MaskedLMHead(nn.Module):
         self.transform = Transform(config, activation, norm=True, width=config.table_width)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.table = (table,)  # in a tuple: the table's weight belongs to the encoder
+        self.space: Space | None = None
+
+    def reuse_memory(self) -> None:
+        """For training on a CPU, see `VocabularyLoss`: the table's gradient is added up in place from then on."""
+        self.space, self.table[0].sparse = Space(), True
 
     def forward(self, x_TD: Tensor, chosen_M: Tensor) -> Tensor:
         x_MD = self.transform(x_TD[chosen_M])
         (table,) = self.table
         return nn.functional.linear(x_MD, table.weight.to(x_MD.dtype), self.bias.to(x_MD.dtype)).float()
+
+    def loss(self, x_TD: Tensor, chosen_M: Tensor, targets_M: Tensor) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy at the chosen tokens, and how many are found; logits are never all there in fp32."""
+        (table,) = self.table
+        x_MD = self.transform(x_TD[chosen_M])
+        found: tuple[Tensor, Tensor] = VocabularyLoss.apply(  # type: ignore[no-untyped-call]
+            x_MD, table.weight, self.bias, targets_M, torch.is_grad_enabled(), self.space
+        )
+        return found
 
 
 class PretrainingHead(nn.Module):

@@ -40,19 +40,23 @@ class MaskedAndPairs(nn.Module):
     def __init__(self, network: Network, *, masked: bool, pairs: str | None) -> None:
         super().__init__()
         self.network, self.masked, self.pairs = network, masked, pairs
+        if isinstance(network.head, PretrainingHead):  # what is not trained stays as it is, decay included
+            network.head.masked_lm.requires_grad_(masked)
+            network.head.pair.requires_grad_(pairs is not None)
 
     def forward(self, batch: Corrupted) -> dict[str, Sum]:
-        """The sums by objective."""
+        """The sums by objective, of none too: each pass gives every parameter a gradient, if only of zeros."""
         head, found = self.network.head, {}
         x_TD = self.network.encoder(batch.packed)
         if self.masked:
             words = head.masked_lm if isinstance(head, PretrainingHead) else head
             assert isinstance(words, MaskedLMHead)
-            found["mlm"] = classified(words(x_TD, batch.chosen), batch.targets)
-        if self.pairs is not None and batch.pairs is not None:
-            pair = head.pair if isinstance(head, PretrainingHead) else head
+            found["mlm"] = Sum(*words.loss(x_TD, batch.chosen, batch.targets))
+        if self.pairs is not None:
+            pair, layout = head.pair if isinstance(head, PretrainingHead) else head, batch.packed.layout
             assert isinstance(pair, SequenceHead)
-            found[self.pairs] = classified(pair(x_TD, batch.packed.layout), batch.pairs)
+            labels = batch.packed.ids.new_full((len(layout.lengths),), UNKNOWN) if batch.pairs is None else batch.pairs
+            found[self.pairs] = classified(pair(x_TD, layout), labels)
         return found
 
     def kept(self) -> Network:

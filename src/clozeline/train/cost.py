@@ -87,12 +87,13 @@ class Speed(NamedTuple):
 class Meter:
     """The speed over the last steps."""
 
-    def __init__(self, work: float, peak: float) -> None:
-        """work: operations for a token; peak: operations a second."""
+    def __init__(self, work: Work, peak: float) -> None:
+        """peak: operations a second."""
         self.work, self.peak = work, peak
-        self.recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
+        self.recent: deque[tuple[int, float, float]] = deque(maxlen=RECENT)
 
-    def step(self, tokens: int, seconds: float) -> Speed:
-        self.recent.append((tokens, seconds))
-        rate = sum(tokens for tokens, _ in self.recent) / sum(seconds for _, seconds in self.recent)
-        return Speed(rate, rate * self.work / self.peak)
+    def step(self, tokens: int, seconds: float, attended: float) -> Speed:
+        """attended: tokens that a token sees on average."""
+        self.recent.append((tokens, seconds, tokens * self.work.of(attended)))
+        tokens, took, done = (sum(column) for column in zip(*self.recent, strict=True))
+        return Speed(tokens / took, done / took / self.peak)

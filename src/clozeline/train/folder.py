@@ -50,37 +50,67 @@ def open_run(
 
 def _prepare(out: Path, identity: dict[str, Any], resume: bool, overwrite: bool, beside: Collection[str] = ()) -> None:
     """Make `out` ready for this run, or refuse it."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; choose a folder for the run.")
-    if resume and overwrite:
-        raise InputError("resume goes on with a run and overwrite begins it anew; give one of them.")
+    refuse(out, resume=resume, overwrite=overwrite, beside=beside)
     identity = json.loads(json.dumps(identity))
-    run, state = out / "run.json", out / "state.pt"
-    held = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
-    if held - set(beside) and not run.exists():
-        raise InputError(f"{out} is not empty and holds no run; choose another folder.")
-    if resume and not run.exists():
-        log.warning("%s holds no run to go on with, so this one begins at step 0.", out)
+    run = out / "run.json"
     if overwrite:
         for name in ("run.json", "state.pt", "metrics.jsonl", "curve.png"):
             (out / name).unlink(missing_ok=True)
         shutil.rmtree(out / "model", ignore_errors=True)
-    elif run.exists():
-        try:
-            before = json.loads(run.read_text(encoding="utf-8"))
-            finished = before.pop("finished")
-        except (ValueError, KeyError, AttributeError) as error:
-            raise InputError(f"{run} is not what a run wrote; choose another folder.") from error
-        if finished:
-            raise InputError(f"{out} holds a finished run; choose another folder, or overwrite it (--overwrite).")
-        if state.exists() and not resume:
-            raise InputError(f"{out} holds an unfinished run; go on with it (--resume), or overwrite it (--overwrite).")
-        if resume and before != identity:
-            changed = ", ".join(key for key in identity if before.get(key) != identity[key])
+    elif resume and run.exists():
+        before = _read(run)
+        if before != {**identity, "finished": False}:
+            changed = ", ".join(_changes(before, identity))
             raise InputError(
                 f"{out} cannot be resumed: {changed} changed since. Load and give what the run began with, or start anew."
             )
+    elif resume:
+        log.warning("%s holds no run to go on with, so this one begins at step 0.", out)
     write_whole(run, json.dumps({**identity, "finished": False}, indent=2) + "\n")
+
+
+def refuse(out: Path, *, resume: bool, overwrite: bool, beside: Collection[str] = ()) -> None:
+    """InputError where a run must not be in this folder, whatever it is of; writes nothing. See `open_run`."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; choose a folder for the run.")
+    if resume and overwrite:
+        raise InputError("resume goes on with a run and overwrite begins it anew; give one of them.")
+    run = out / "run.json"
+    held = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
+    if not run.exists():
+        if held - set(beside):
+            raise InputError(f"{out} is not empty and holds no run; choose another folder.")
+    elif not overwrite:
+        if _read(run)["finished"]:
+            raise InputError(f"{out} holds a finished run; choose another folder, or overwrite it (--overwrite).")
+        if (out / "state.pt").exists() and not resume:
+            raise InputError(f"{out} holds an unfinished run; go on with it (--resume), or overwrite it (--overwrite).")
+
+
+def _read(run: Path) -> dict[str, Any]:
+    try:
+        found = dict(json.loads(run.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{run} is not what a run wrote; choose another folder.") from error
+    if "finished" not in found:
+        raise InputError(f"{run} is not what a run wrote; choose another folder.")
+    return found
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What is not as it was, in words."""
+    said = []
+    for key, value in now.items():
+        old = before.get(key)
+        if old == value:
+            continue
+        if isinstance(old, dict) and isinstance(value, dict):
+            inner = [each for each in value if old.get(each) != value[each]]
+            shown = [f"{each} {old.get(each)}, now {value[each]}" for each in inner if len(str(value[each])) < 40]
+            said.append(f"{key} ({'; '.join(shown)})" if shown else key)
+        else:
+            said.append(key)
+    return said
 
 
 def finished(out: Path) -> bool:

@@ -16,6 +16,10 @@ from clozeline.train.distributed import Group
 Twin = TypeVar("Twin", bound=nn.Module)
 
 
+LARGE = 2**20
+"""Numbers in a gradient that keeps its memory."""
+
+
 class Collect:
     """Moves a half-precision gradient to its master as soon as it is there, while it is in cache, into a buffer that stays.
 
@@ -76,8 +80,11 @@ class Masters(Generic[Twin]):
             copy.copy_(master)
         kept = {id(master) for master, _ in self.couples}
         for parameter in self.network.parameters():
-            if id(parameter) not in kept:
-                parameter.grad = None
+            if id(parameter) not in kept and parameter.grad is not None:
+                if parameter.numel() < LARGE:
+                    parameter.grad = None
+                else:  # a fresh one would cost more than clearing this one
+                    parameter.grad.zero_()
 
     def norm(self, gradients: list[Tensor]) -> float:
         """The norm of all gradients together."""

@@ -129,7 +129,7 @@ def pretraining_optimizers(network: nn.Module, settings: PretrainSettings) -> li
         if isinstance(part, Linear)
     }
     muon, decayed, plain = [], [], []
-    for name, part in network.named_parameters():
+    for name, part in ((name, part) for name, part in network.named_parameters() if part.requires_grad):
         if settings.optimizer == "muon" and id(part) in inner:
             muon.append(part)
         elif id(part) in norms or name.endswith("bias"):

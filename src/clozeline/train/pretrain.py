@@ -24,7 +24,6 @@ import torch
 from clozeline.bundle import Bundle
 from clozeline.data.corruption import Corruption, Masking
 from clozeline.data.documents import Segments
-from clozeline.data.packing import by_tokens
 from clozeline.data.pretraining import Collator, Place, Schedule, Stream
 from clozeline.data.shards import Shards
 from clozeline.files import staged, write_whole
@@ -33,7 +32,7 @@ from clozeline.tasks.pretraining import MaskedAndPairs, Sum, head_for, replaced_
 from clozeline.train import cost, distributed
 from clozeline.train.folder import interruptible, machinery, open_run
 from clozeline.train.loggers import open_loggers
-from clozeline.train.pretraining import Objectives, Pretraining, PretrainStep, averages, counted
+from clozeline.train.pretraining import Objectives, Pretraining, PretrainStep, averages, counted, passes
 from clozeline.train.pretraining_settings import PretrainSettings
 from clozeline.train.report import Metrics, Progress, pretraining_curve
 
@@ -41,7 +40,9 @@ FREE = ("save_every", "validate_every", "log_every", "track")
 """Settings that a resumed run may change."""
 VALIDATION_TOKENS = 2**19
 """Of held-out text that a validation reads at most, from its beginning in the random order of pass 0."""
-BESIDE = ("shards", "tokenizer")
+BATCHES, POOLS = 16, 64
+"""Batches that are shuffled together at least; pools that a run falls into at least, since a length holds for one."""
+BESIDE = ("shards", "tokenizer", "validation", "recipe.toml")
 """What may be in the folder of a run before it."""
 log = logging.getLogger("clozeline")
 
@@ -149,11 +150,11 @@ def pretrain(
                 metrics.line(step=training.number, **_named("validation_", losses, accuracy))
             save_model()
 
-        meter = cost.Meter(work.of(settings.length), peak * group.size)
+        meter = cost.Meter(work, peak * group.size)
         asked = 0.0
         with interruptible() as interrupted:
             for step in training:
-                speed = meter.step(step.tokens, step.seconds)
+                speed = meter.step(step.tokens, step.seconds, step.attended)
                 if checks is None:
                     found.update(losses=step.losses, accuracy=step.accuracy)
                 if step.number % settings.log_every == 0 or step.number == 1:
@@ -170,6 +171,8 @@ def pretrain(
         if not ended:
             return outcome(False)
         validate()
+    for name in (name for name, weight in training.weights.items() if weight and name not in found["losses"]):
+        log.warning("%s was not learned or not measured: no two segments made a pair.", name)
     if group.first:
         pretraining_curve(out / "curve.png", metrics.lines)
         write_whole(out / "run.json", json.dumps({**whole, "finished": True}, indent=2) + "\n")
@@ -197,11 +200,12 @@ def reading(
 ) -> tuple[Stream, Collator]:
     """How the corpus is read. checking: one pass over it, always with the same masks, in full batches and lengths."""
     tokenizer = bundle.tokenizer
-    split = (1.0, 0.0, 0.0) if settings.rtd else settings.mask_split  # of what is seen a generator learns nothing
-    masking = Masking(settings.mask_rate, split, settings.mask_unit) if settings.mlm else None
+    masking = Masking(settings.mask_rate, settings.split, settings.mask_unit) if settings.mlm else None
     short, copies = (0.0, 1) if checking else (settings.short, settings.copies)
-    segments = Segments(shards, settings.pairs, short=short, copies=copies, seed=settings.seed)
     schedule = Schedule(settings.passes, settings.tokens, settings.at_batch, settings.at_length)
+    whole = settings.tokens or settings.passes * shards.tokens
+    pool = max(BATCHES * settings.batch_tokens, int(whole / POOLS))
+    segments = Segments(shards, settings.pairs, short=short, copies=copies, seed=settings.seed, pool_tokens=pool)
     if checking:
         schedule = Schedule(1.0, VALIDATION_TOKENS, lambda _: settings.max_tokens, lambda _: settings.length)
     corruption = None if masking is None else Corruption(masking, tokenizer)
@@ -213,24 +217,25 @@ def check(
     objectives: Any, stream: Stream, collate: Collator, training: Pretraining
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The losses and accuracies of all objectives on held-out text, without dropout."""
-    group, device = training.group, training.device
+    group, device, settings = training.group, training.device, training.settings
     objectives.eval()
     sums: list[dict[str, Sum]] = []
-    names = [name for name, weight in training.weights.items() if weight]
-    counts = dict.fromkeys(names, 0.0)
+    counts = {name: 0.0 for name, weight in training.weights.items() if weight}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(training.settings.seed)
+        torch.manual_seed(settings.seed)
         for portion in stream(Place()):
             if portion.after.passed > 0:
                 break
-            rows = group.share(portion.rows)
-            lengths = stream.lengths(portion.examples)[rows]
-            for part in by_tokens(lengths, training.settings.max_tokens):
-                batch = collate(portion.examples, rows[part])
-                sums.append(objectives(batch.to(device)))
-                counts = {name: counts[name] + counted(batch)[name] for name in names}
+            lengths = stream.lengths(portion.examples)[portion.rows]
+            parts, real = passes(lengths, settings.max_tokens, group, equal=settings.sharded)
+            for number, part in enumerate(parts):
+                batch = collate(portion.examples, portion.rows[part])
+                found = objectives(batch.to(device))
+                if number < real:
+                    sums.append(found)
+                    counts = {name: count + counted(batch)[name] for name, count in counts.items()}
     totals = group.total(*counts.values(), device=device)
-    return averages(sums, {name: total or 1.0 for name, total in zip(names, totals, strict=True)}, group, device)
+    return averages(sums, dict(zip(counts, totals, strict=True)), group, device)
 
 
 def _named(before: str, losses: dict[str, float], accuracy: dict[str, float]) -> dict[str, float]:
@@ -258,7 +263,7 @@ def _identity(
     """What must be the same for a run to go on."""
     weights = sha256()
     for parameter in bundle.network.parameters():
-        weights.update(str(parameter.detach().double().sum().item()).encode())
+        weights.update(parameter.detach().cpu().contiguous().numpy().tobytes())
     return {
         "settings": {key: value for key, value in dataclasses.asdict(settings).items() if key not in FREE},
         "precision": str(compute_dtype(settings.precision, device)).removeprefix("torch."),

@@ -17,8 +17,9 @@ import torch
 
 from clozeline.data.packing import by_tokens
 from clozeline.data.pretraining import Collator, Corrupted, Place, Portion, Stream, ahead
+from clozeline.errors import InputError
 from clozeline.model.encoder import Encoder
-from clozeline.model.heads import twin
+from clozeline.model.heads import MaskedLMHead, twin
 from clozeline.precision import compute_dtype
 from clozeline.tasks.pretraining import MaskedAndPairs, ReplacedTokens, Sum
 from clozeline.train import optim
@@ -35,7 +36,8 @@ Objectives = MaskedAndPairs | ReplacedTokens
 class PretrainStep:
     """One optimiser step. number: from 1; progress: the share of the run before it; loss: the weighted sum of `losses`.
 
-    losses, accuracy: of each objective, means over the batch before the step; place: where the stream goes on.
+    losses, accuracy: of each objective that the batch has, means over it before the step; attended: tokens that a token sees
+    on average; place: where the stream goes on.
     """
 
     number: int
@@ -47,6 +49,7 @@ class PretrainStep:
     grad_norm: float
     tokens: int
     sequences: int
+    attended: float
     seconds: float
     place: Place
 
@@ -67,18 +70,25 @@ class Pretraining:
         self.objectives, self.stream, self.collate = objectives.to(device), stream, collate
         self.settings, self.device, self.group = settings, device, group
         self.weights = {name: getattr(settings, name) for name in ("mlm", "nsp", "sop", "rtd")}
+        if settings.compile and device.type == "cpu":
+            raise InputError("compile is for GPUs: on a CPU torch compiles no half-precision product; leave it out.")
         dtype = compute_dtype(settings.precision, device)
+        frozen = {name for name, part in objectives.named_parameters() if not part.requires_grad}
         self.masters: Masters[Any] = (
             Sharded(objectives, dtype, device, group)
             if settings.sharded
-            else Masters(objectives, twin(objectives, dtype, device), device, group)
+            else Masters(objectives, twin(objectives, dtype, device), device, group, frozen)
         )
         for part in self.twin.modules():
+            if isinstance(part, MaskedLMHead) and device.type == "cpu" and not settings.sharded:
+                part.reuse_memory()
             if isinstance(part, Encoder):
                 part.checkpointing = settings.checkpointing
                 if settings.compile:
                     for layer in part.layers:
                         layer.get_submodule("ffn").compile(dynamic=True)
+        # after the model was divided, which gives it other parameters
+        self.trained = [part for part in objectives.parameters() if part.requires_grad]
         self.optimizers = optim.pretraining_optimizers(objectives, settings)
         self.number, self.place = 0, Place()
 
@@ -88,8 +98,8 @@ class Pretraining:
         return self.masters.twin
 
     def __iter__(self) -> Iterator[PretrainStep]:
-        read: Iterator[tuple[Portion, list[Corrupted]]] = (
-            (portion, self._mine(portion)) for portion in self.stream(self.place)
+        read: Iterator[tuple[Portion, list[Corrupted], int]] = (
+            (portion, *self._mine(portion)) for portion in self.stream(self.place)
         )
         read = ahead(read) if self.device.type == "cuda" else read
         while True:
@@ -98,9 +108,17 @@ class Pretraining:
                 return
             yield self._step(*found, began)
 
-    def _step(self, portion: Portion, batches: list[Corrupted], began: float) -> PretrainStep:
-        lengths = self._lengths(portion)
-        counts = self._counts(batches)
+    def _mine(self, portion: Portion) -> tuple[list[Corrupted], int]:
+        """This process's part of a batch, in forward passes, and how many of them count."""
+        lengths, settings = self.stream.lengths(portion.examples)[portion.rows], self.settings
+        parts, real = passes(lengths, settings.max_tokens, self.group, equal=settings.sharded)
+        return [self.collate(portion.examples, portion.rows[part]) for part in parts], real
+
+    def _step(self, portion: Portion, batches: list[Corrupted], real: int, began: float) -> PretrainStep:
+        lengths = self.stream.lengths(portion.examples)[portion.rows]
+        names = [name for name, weight in self.weights.items() if weight]
+        mine = [float(sum(counted(batch)[name] for batch in batches[:real])) for name in names]
+        counts = dict(zip(names, self.group.total(*mine, device=self.device), strict=True))
         self.twin.train()
         sums: list[dict[str, Sum]] = []
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
@@ -109,11 +127,13 @@ class Pretraining:
                 found = self.twin(batch.to(self.device))
                 self.masters.collect.adding = number > 0
                 # means over the whole batch, all processes' parts of it included
-                means = [self.weights[name] / counts[name] * each.loss for name, each in found.items()]
+                share = float(number < real)
+                means = [share * self.weights[name] / (counts[name] or 1) * each.loss for name, each in found.items()]
                 (torch.stack(means).sum() * self.masters.scale).backward()
-                sums.append({name: Sum(each.loss.detach(), each.right) for name, each in found.items()})
+                if number < real:
+                    sums.append({name: Sum(each.loss.detach(), each.right) for name, each in found.items()})
         losses, accuracy = averages(sums, counts, self.group, self.device)
-        loss = sum(self.weights[name] * value for name, value in losses.items())
+        loss = sum((self.weights[name] * value for name, value in losses.items()), 0.0)
         learning_rate, norm = self._update(portion, loss, any_mine=bool(batches))
         self.number, self.place = self.number + 1, portion.after
         return PretrainStep(
@@ -126,32 +146,14 @@ class Pretraining:
             grad_norm=norm,
             tokens=int(lengths.sum()),
             sequences=len(lengths),
+            attended=float((lengths**2).sum() / lengths.sum()),
             seconds=time.perf_counter() - began,
             place=self.place,
         )
 
-    def _lengths(self, portion: Portion) -> np.ndarray:
-        return self.stream.lengths(portion.examples)[portion.rows]
-
-    def _mine(self, portion: Portion) -> list[Corrupted]:
-        """This process's part of a batch, in forward passes."""
-        lengths = self._lengths(portion)
-        order = self.group.share(np.argsort(lengths, kind="stable"))
-        parts = by_tokens(lengths[order], self.settings.max_tokens)
-        return [self.collate(portion.examples, portion.rows[order[part]]) for part in parts]
-
-    def _counts(self, batches: list[Corrupted]) -> dict[str, float]:
-        """What each objective has in the batch, over all processes; at least 1."""
-        names = [name for name, weight in self.weights.items() if weight]
-        mine = [float(sum(counted(batch)[name] for batch in batches)) for name in names]
-        return {
-            name: total or 1.0 for name, total in zip(names, self.group.total(*mine, device=self.device), strict=True)
-        }
-
     def _update(self, portion: Portion, loss: float, any_mine: bool) -> tuple[float, float]:
-        parts = list(self.objectives.parameters())
-        self.masters.sum_gradients(parts, any_mine)
-        gradients = [part.grad for part in parts if part.grad is not None]
+        self.masters.sum_gradients(self.trained, any_mine)
+        gradients = [part.grad for part in self.trained if part.grad is not None]
         norm = self.masters.norm(gradients)
         for value, what in ((loss, "the loss"), (norm, "the gradient")):
             if not math.isfinite(value):
@@ -159,7 +161,7 @@ class Pretraining:
         clip = self.settings.clip
         if clip and norm > clip:
             torch._foreach_mul_(gradients, clip / norm)
-        factor = self.settings.rate_at(portion.progress)
+        factor = self.settings.rate_at((portion.progress + min(1.0, portion.end)) / 2)  # of the step's middle
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["highest"] * factor
@@ -176,6 +178,20 @@ class Pretraining:
         self.masters.load_state(state, self.optimizers)
 
 
+def passes(lengths: np.ndarray, max_tokens: int, group: Group, *, equal: bool) -> tuple[list[np.ndarray], int]:
+    """A process's part of a batch, cut into forward passes of at most so many tokens, and how many of them count.
+
+    equal: every process gets as many as the one with most, with one sequence each that does not count: a divided model
+    is gathered in each pass, by all processes at once.
+    """
+    order = np.argsort(lengths, kind="stable")
+    shares = [order[rank :: group.size] for rank in range(group.size)]
+    mine = shares[group.rank]
+    parts = [mine[part] for part in by_tokens(lengths[mine], max_tokens)]
+    most = max(sum(1 for _ in by_tokens(lengths[share], max_tokens)) for share in shares) if equal else 0
+    return parts + [order[:1]] * max(0, most - len(parts)), len(parts)
+
+
 def counted(batch: Corrupted) -> dict[str, int]:
     """How many answers each objective wants of a batch."""
     return {"mlm": len(batch.chosen), "nsp": batch.paired, "sop": batch.paired, "rtd": batch.packed.layout.tokens}
@@ -184,16 +200,19 @@ def counted(batch: Corrupted) -> dict[str, int]:
 def averages(
     sums: list[dict[str, Sum]], counts: dict[str, float], group: Group, device: torch.device
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The mean loss and the share of right answers of each objective over several batches of all processes."""
+    """The mean loss and the share of right answers of each objective over several batches of all processes.
+
+    One that no batch has is left out.
+    """
     zero = torch.zeros((), device=device)
     flat = [
-        torch.stack([zero, *(found[name][part].float() for found in sums if name in found)]).sum()
+        torch.stack([zero, *((found[name].loss, found[name].right)[part].float() for found in sums)]).sum()
         for part in (0, 1)
         for name in counts
     ]
     totals = group.total(*torch.stack(flat).tolist(), device=device)
     both = [
-        {name: total / counts[name] for name, total in zip(counts, some, strict=True)}
+        {name: total / counts[name] for name, total in zip(counts, some, strict=True) if counts[name]}
         for some in (totals[: len(counts)], totals[len(counts) :])
     ]
     return both[0], both[1]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from clozeline.errors import InputError, nearest
+from clozeline.errors import InputError
 from clozeline.train.settings import check_numbers, replaced
 
 Curve = Literal["linear", "cosine", "constant", "trapezoidal", "one_cycle"]
@@ -32,7 +32,8 @@ class PretrainSettings:
         sop: weight of sentence-order prediction: are both segments in order? (Lan et al. 2020, ALBERT)
         rtd: weight of replaced-token detection; a small generator is trained along (Clark et al. 2020, ELECTRA: 50).
         mask_rate: share of the tokens to predict.
-        mask_split: shares of these that become the mask, become a random token, and stay.
+        mask_split: shares of these that become the mask, become a random token, and stay; empty: 0.8, 0.1, 0.1, or with rtd
+            1, 0, 0.
         mask_unit: what is masked: a token, a whole word, or a span of words (Joshi et al. 2020, SpanBERT).
         copies: how many versions of examples and masks there are: 0 makes every pass another one (RoBERTa), 1 always
             the same (static), 10 as BERT.
@@ -54,7 +55,7 @@ class PretrainSettings:
         precision: of the computation over fp32 weights: "bf16", "fp32", or "auto", bf16 where the machine is fast at it.
         max_tokens: tokens in one forward pass; a batch of more is accumulated, exactly.
         checkpointing: keep only each layer's input for the backward pass and compute the rest twice, to save memory.
-        compile: let torch compile each layer; pays on GPUs, after a minute of compiling.
+        compile: let torch compile the feed-forward part of each layer; for GPUs.
         sharded: divide weights, gradients and optimiser over the processes of torchrun (FSDP2), for models too large for
             one GPU.
         save_every: steps between saved states.
@@ -80,7 +81,7 @@ class PretrainSettings:
     sop: float = 0.0
     rtd: float = 0.0
     mask_rate: float = 0.15
-    mask_split: tuple[float, ...] = (0.8, 0.1, 0.1)
+    mask_split: tuple[float, ...] = ()
     mask_unit: MaskUnit = "token"
     copies: int = 0
     generator: float = 0.25
@@ -109,7 +110,7 @@ class PretrainSettings:
     def __post_init__(self) -> None:
         for name in ("track", "mask_split"):
             value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list | tuple) else (value,))
         check_numbers(self)
         for name in ("batch_tokens", "length", "max_tokens", "save_every", "validate_every", "log_every"):
             if getattr(self, name) < 1:
@@ -133,13 +134,19 @@ class PretrainSettings:
                 raise InputError(f"{name} is {getattr(self, name)}; it is a share, from 0 to 1.")
         if self.tokens is not None and self.tokens < 1:
             raise InputError(f"tokens is {self.tokens}; it must be at least 1, or left out.")
+        if not 0 < self.mask_rate < 1:
+            raise InputError(f"mask_rate is {self.mask_rate}; it is a share of the tokens, above 0 and below 1.")
+        parts = self.split
+        if not all(isinstance(part, int | float) for part in parts) or len(parts) != 3 or min(parts) < 0:
+            raise InputError(f"mask_split is {parts}; give three shares of the masked tokens, such as 0.8, 0.1, 0.1.")
+        if abs(sum(parts) - 1) > 1e-6:
+            raise InputError(f"mask_split is {parts}; the three shares must sum to 1.")
+        if self.schedule == "trapezoidal" and self.warmup + self.cooldown > 1:
+            raise InputError(f"warmup {self.warmup} and cooldown {self.cooldown} are more than the whole run together.")
         if not self.passes > 0 or not self.eps > 0 or not 0 < self.generator <= 1:
             raise InputError("passes and eps must be above 0, and generator above 0 and at most 1.")
         if self.seed >= 2**32:
             raise InputError(f"seed is {self.seed}; it must be below {2**32}.")
-        for name, allowed in (("schedule", get_args(Curve)), ("optimizer", ("adamw", "muon"))):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} is {getattr(self, name)!r}: {nearest(getattr(self, name), allowed)}")
         if self.nsp and self.sop:
             raise InputError("nsp and sop need different pairs of segments; give one of them a weight.")
         if self.rtd and (self.nsp or self.sop):
@@ -152,6 +159,11 @@ class PretrainSettings:
     def replace(self, **changes: object) -> PretrainSettings:
         """The same settings with some changed; an unknown one is an error that names the nearest."""
         return replaced(self, changes)
+
+    @property
+    def split(self) -> tuple[float, ...]:
+        """What becomes of the chosen tokens; a generator would learn nothing from those that it sees."""
+        return self.mask_split or ((1.0, 0.0, 0.0) if self.rtd else (0.8, 0.1, 0.1))
 
     @property
     def pairs(self) -> Literal["next", "order"] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -86,8 +87,6 @@ class Settings:
             raise InputError(f"warmup is {self.warmup}; it is the share of steps that warm up, from 0 to below 1.")
         if self.patience is not None and self.patience < 1:
             raise InputError(f"patience is {self.patience}; it must be at least 1 epoch, or left out.")
-        if self.schedule not in get_args(Schedule):
-            raise InputError(f"schedule is {self.schedule!r}: {nearest(self.schedule, get_args(Schedule))}")
 
     def replace(self, **changes: object) -> Settings:
         """The same settings with some changed; an unknown one is an error that names the nearest."""
@@ -95,14 +94,22 @@ class Settings:
 
 
 def check_numbers(settings: Any) -> None:
-    """InputError where a field that is to be a number is none."""
+    """InputError where a field that is to be a number, a switch or one of a few words is none."""
     for name, hint in get_type_hints(type(settings)).items():
         value, kinds = getattr(settings, name), get_args(hint) or (hint,)
         if get_origin(hint) is tuple:
             continue
+        if get_origin(hint) is Literal:
+            if value not in kinds:
+                raise InputError(f"{name} is {value!r}: {nearest(str(value), kinds)}")
+            continue
+        if hint is bool and not isinstance(value, bool):
+            raise InputError(f"{name} is {value!r}; it must be true or false.")
         fits = isinstance(value, int | float if float in kinds else int) and not isinstance(value, bool)
         if (float in kinds or int in kinds) and not fits and not (value is None and type(None) in kinds):
             raise InputError(f"{name} is {value!r}; it must be a {'number' if float in kinds else 'whole number'}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{name} is {value}; it must be a finite number.")
 
 
 def replaced(settings: Given, changes: Mapping[str, object]) -> Given:
