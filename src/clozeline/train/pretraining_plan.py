@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from clozeline.bundle import Bundle
@@ -86,7 +88,12 @@ def plan(
     copies = sum(part.nbytes for _, part in training.masters.couples)
     forward = min(settings.max_tokens, settings.batch_tokens)
     tokens = settings.tokens or round(settings.passes * shards.tokens * _grown(stream))
-    moments = 4 if settings.optimizer == "muon" else 8
+    held = {torch.optim.Muon: 4}  # bytes for a parameter: one moment; AdamW has two
+    moments = sum(
+        held.get(type(optimizer), 8) * sum(part.numel() for group in optimizer.param_groups for part in group["params"])
+        for optimizer in training.optimizers
+    )
+    batches = np.linspace(0, 1, 200, endpoint=False)
     return PretrainPlan(
         model=bundle.name,
         parameters=parameters,
@@ -95,8 +102,8 @@ def plan(
         corpus={name: getattr(shards, name) for name in ("documents", "sentences", "tokens")},
         held_out=0 if validation is None else validation.tokens,
         tokens=tokens,
-        steps=-(-tokens // settings.batch_tokens),
-        memory=int((8 + moments) * parameters + copies + (sum(kept) / first.tokens * forward if first else 0)),
+        steps=math.ceil(tokens * float(np.mean([1 / settings.at_batch(each) for each in batches]))),
+        memory=int(8 * parameters + moments + copies + (sum(kept) / first.tokens * forward if first else 0)),
         rate=rate,
         mfu=rate * cost.flops(objectives, settings).of(settings.length) / cost.peak(device, settings.precision),
         seconds=tokens / rate,
