@@ -88,10 +88,11 @@ def plan(
     copies = sum(part.nbytes for _, part in training.masters.couples)
     forward = min(settings.max_tokens, settings.batch_tokens)
     tokens = settings.tokens or round(settings.passes * shards.tokens * _grown(stream))
-    held = {torch.optim.Muon: 4}  # bytes for a parameter: one moment; AdamW has two
-    moments = sum(
-        held.get(type(optimizer), 8) * sum(part.numel() for group in optimizer.param_groups for part in group["params"])
+    moments = sum(  # bytes: Muon has one moment, AdamW two
+        (4 if isinstance(optimizer, torch.optim.Muon) else 8) * part.numel()
         for optimizer in training.optimizers
+        for group in optimizer.param_groups
+        for part in group["params"]
     )
     batches = np.linspace(0, 1, 200, endpoint=False)
     return PretrainPlan(
