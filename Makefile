@@ -12,9 +12,9 @@ PIP := $(RUN) pip --disable-pip-version-check install --quiet
 quickstart: $(VENV)/installed
 	$(VENV)/bin/clozeline quickstart
 
-# all tests, a few minutes
+# all tests, a few minutes; a file's tests stay in one process, for what they share
 test: $(VENV)/installed-dev
-	$(RUN) pytest
+	$(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # lint, format and types
 check: $(VENV)/installed-dev

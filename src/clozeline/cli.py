@@ -44,6 +44,7 @@ from clozeline.flags import (
     Stdin,
     Switch,
     Text,
+    stopped,
 )
 
 WINDOW = 4096
@@ -125,10 +126,7 @@ def finetune(
     if as_json:
         print(json.dumps(dataclasses.asdict(run) | {"out": str(run.out), "model": str(folder)}))
     if not run.finished:
-        again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
-        print(f"Stopped; saved at step {run.steps} of {run.total_steps}. To go on:", file=sys.stderr)
-        print(shlex.join(["clozeline", *again, "--resume"]), file=sys.stderr)
-        return 130
+        return stopped(f"step {run.steps} of {run.total_steps}")
     if not as_json:
         if run.trials:
             print(summary(run.trials))

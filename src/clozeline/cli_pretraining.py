@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from clozeline import pretraining_recipe as recipes
-from clozeline.flags import FIRST, Encoding, Json, PretrainFlags, Switch
+from clozeline.flags import FIRST, Encoding, Json, PretrainFlags, Switch, stopped
 
 Corpus = Annotated[
     str,
@@ -159,10 +158,7 @@ def pretrain(
         shown: dict[str, Any] = dataclasses.asdict(run) | {"out": str(run.out), "model": str(folder)}
         print(json.dumps(shown))
     if not run.finished:
-        again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
-        print(f"Stopped; saved at step {run.steps}. To go on:", file=sys.stderr)
-        print(shlex.join(["clozeline", *again, "--resume"]), file=sys.stderr)
-        return 130
+        return stopped(f"step {run.steps}")
     if not as_json:
         for name, loss in run.losses.items():
             print(f"{name}: loss {loss:.4f}, {100 * run.accuracy[name]:.1f} % right")

@@ -1,9 +1,14 @@
-"""The flags of the commands: their types, their help, and one for each key of a recipe. Imports nothing heavy."""
+"""What the commands share: types and help of their flags, one for each key of a recipe, and words said by several of them.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -41,6 +46,14 @@ DATA, TRAINING = Group.create_ordered("What to train on"), Group.create_ordered(
 
 FIRST = os.environ.get("RANK", "0") == "0"
 """Of several processes that torchrun starts one speaks."""
+
+
+def stopped(where: str) -> int:
+    """Say how to go on with a run that Ctrl-C ended; gives the exit code for it. where: such as "step 3"."""
+    again = [argument for argument in sys.argv[1:] if argument not in ("--overwrite", "--resume")]
+    print(f"Stopped; saved at {where}. To go on:", file=sys.stderr)
+    print(shlex.join(["clozeline", *again, "--resume"]), file=sys.stderr)
+    return 130
 
 
 def _flags(name: str, keys: Mapping[str, Key], positional: Sequence[str]) -> type:

@@ -102,7 +102,7 @@ def start(
     ready = prepare(recipe, group, overwrite=overwrite, quiet=quiet, workers=workers)
     if group.first:
         write_whole(out / "recipe.toml", recipe.to_toml())
-    if group.first and not quiet and not settings.sharded:
+    if group.first and not quiet and not settings.sharded and not resume:
         print(plan(*ready, settings, device), file=sys.stderr)
     how: dict[str, Any] = dict(resume=resume, overwrite=overwrite, quiet=quiet)
     return run(*ready, out, settings, device=device, card=pretraining_card, **how)
@@ -136,7 +136,7 @@ def prepare(
     if recipe.validation is not None:
         return bundle, shards, making.shards((recipe.validation,), Path(recipe.out) / "validation", 0.0)
     held = shards.folder / HELD_OUT
-    found = Shards.open(held, bundle.tokenizer) if (held / MANIFEST).exists() else None
+    found = Shards.open(held, bundle.tokenizer, verify=group.first) if (held / MANIFEST).exists() else None
     least = 2 if recipe.settings.nsp else 1
     if found is not None and found.documents < least:
         log.warning(

@@ -8,6 +8,7 @@ fp32 beside half-precision copies, over batches whose parts weigh differently, s
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import os
 from collections.abc import Sequence
@@ -108,4 +109,15 @@ def join(device: torch.device) -> Group:
             raise InputError(
                 f"The {size} processes cannot find each other: {error}. Start them with torchrun."
             ) from error
+        if device.type == "cpu":
+            atexit.register(_leave)
     return Group(dist.get_rank(), dist.get_world_size())
+
+
+def _leave() -> None:
+    """End gloo's threads: one that outlives the interpreter aborts a process whose work is done (seen once in many runs).
+
+    NCCL's group is left to the end of the process: ending it waits for all, and so for ever where one has failed.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
