@@ -42,7 +42,7 @@ def articles(count: int) -> list[str]:
 
 def work(args: argparse.Namespace) -> float:
     """Operations for a token in this shape, forward and backward."""
-    from clozeline.pretrainer import shaped
+    from clozeline.families.shapes import shaped
     from clozeline.tasks.pretraining import MaskedAndPairs
     from clozeline.train import cost
     from clozeline.train.pretraining_settings import PretrainSettings
@@ -90,7 +90,7 @@ def clozeline(name: str, args: argparse.Namespace) -> dict[str, Any]:
 def trainer(name: str, args: argparse.Namespace) -> dict[str, Any]:
     import transformers as peer
 
-    from clozeline.pretrainer import shaped
+    from clozeline.families.shapes import shaped
     from clozeline.tokenizer import Tokenizer
 
     family, config = shaped(args.shape)

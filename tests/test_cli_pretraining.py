@@ -18,7 +18,7 @@ import clozeline as cl
 from clozeline import pretraining_recipe
 from clozeline.cli import main
 from clozeline.errors import InputError
-from clozeline.pretrainer import shaped
+from clozeline.families.shapes import shaped
 
 Cli = Callable[..., tuple[int, str, str]]
 WORDS = [f"word{number}" for number in range(60)]

@@ -133,8 +133,10 @@ def test_answers(run: Run, tiny: Path, tmp_path: Path) -> None:
     refused(run("predict", out / "model", "--file", asked, "--answers"), "rows.jsonl line 1 has no id")
     assert "id" not in json.loads(fine(run("predict", out / "model", "--file", asked, "--json")))
 
-    same = ("compare", out / "model", out / "model", data, "--json")
-    found = json.loads(fine(run(*same, "--by", "title", "--metric", "exact", "--device", "cpu")))
+    same = ("compare", out / "model", out / "model", data, "--json", "--runs", "1")
+    whole = json.loads(fine(run(*same, "--by", "title", "--metric", "exact", "--device", "cpu")))
+    assert [each["what"] for each in whole["speeds"]] == ["logits", "logits"]
+    found = whole["task"]
     assert {name: each["n"] for name, each in found["slices"].items()} == {"first": 200, "last": 100}
     assert (found["metric"], found["a"]) == ("exact match", pytest.approx(report["exact"]))
     refused(run(*same, "--by", "article"), "qa.json has no column 'article'", "'title'")
@@ -198,13 +200,15 @@ def test_two_models_are_compared_also_by_a_column(run: Run, tiny: Path, trained:
     with (tmp_path / "test.csv").open("w", newline="") as file:
         rows = [(text, label, "even" if at % 2 else "odd") for at, (text, label) in enumerate(reviews(100, seed=9))]
         csv.writer(file).writerows([("text", "label", "half"), *rows])
-    shown = fine(run("compare", weak / "model", trained, tmp_path / "test.csv", "--text", "text", "--by", "half"))
+    both = ("compare", weak / "model", trained, tmp_path / "test.csv", "--text", "text", "--runs", "0")
+    shown = fine(run(*both, "--by", "half"))
     assert "even" in shown and "odd" in shown
-    command = ("compare", weak / "model", trained, tmp_path / "test.csv", "--text", "text", "--json")
-    found: dict[str, Any] = json.loads(fine(run(*command)))
+    command = (*both, "--json")
+    found: dict[str, Any] = json.loads(fine(run(*command)))["task"]
     assert found["difference"] > 0.1
     assert found["p"] < 0.01
-    macro = json.loads(fine(run(*command, "--metric", "macro_f1", "--precision", "fp32", "--long", "truncate")))
+    how = ("--metric", "macro_f1", "--precision", "fp32", "--long", "truncate")
+    macro = json.loads(fine(run(*command, *how)))["task"]
     told = json.loads(fine(run("evaluate", trained, tmp_path / "test.csv", "--text", "text", "--json")))
     assert (macro["metric"], macro["b"]) == ("macro F1", pytest.approx(told["macro_f1"]))
     refused(run("compare", weak, trained, tmp_path / "test.csv"), "weak")

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clozeline.batch import Layout, Packed
     from clozeline.config import EncoderConfig
+    from clozeline.distiller import distill
     from clozeline.errors import InputError
     from clozeline.evaluate.predictions import score
     from clozeline.face import Model, load
     from clozeline.model.encoder import Encoder
     from clozeline.paired import compare
     from clozeline.pretrainer import pretrain
+    from clozeline.shrinking import shrink
     from clozeline.tasks.masked_lm import MaskedLM
     from clozeline.tasks.multi_label import MultiLabelClassification
     from clozeline.tasks.multiple_choice import MultipleChoice
@@ -54,8 +56,10 @@ _HOME = {
     "TextClassification": "clozeline.tasks.text_classification",
     "Tokenizer": "clozeline.tokenizer",
     "compare": "clozeline.paired",
+    "distill": "clozeline.distiller",
     "load": "clozeline.face",
     "pretrain": "clozeline.pretrainer",
+    "shrink": "clozeline.shrinking",
     "train_tokenizer": "clozeline.tokenizer_training",
     "score": "clozeline.evaluate.predictions",
 }
@@ -80,9 +84,11 @@ __all__ = [
     "Tokenizer",
     "__version__",
     "compare",
+    "distill",
     "load",
     "pretrain",
     "score",
+    "shrink",
     "train_tokenizer",
 ]
 

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from itertools import tee
@@ -21,7 +20,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 import clozeline
-from clozeline import cli_pretraining
+from clozeline import cli_compare, cli_pretraining, cli_training
 from clozeline import recipe as recipes
 from clozeline.errors import InputError
 from clozeline.flags import (
@@ -31,7 +30,6 @@ from clozeline.flags import (
     Device,
     Encoding,
     File,
-    Flags,
     Format,
     Json,
     Long,
@@ -44,7 +42,6 @@ from clozeline.flags import (
     Stdin,
     Switch,
     Text,
-    stopped,
 )
 
 WINDOW = 4096
@@ -58,12 +55,6 @@ app = App(
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-TRY = {
-    "text-classification": ["Your own sentence."],
-    "question-answering": ["Your question?", "A passage that answers it."],
-    "multiple-choice": ["Your question?", "One choice", "Another choice"],
-}
-"""What to type after `predict MODEL`."""
 
 
 @app.command
@@ -76,66 +67,6 @@ def quickstart(*, out: Path = Path("quickstart-model")) -> None:
     from clozeline.quickstart import run
 
     run(out)
-
-
-@app.command(
-    usage="Usage: clozeline finetune MODEL TRAIN [FLAGS]\n       clozeline finetune RECIPE.toml [KEY=VALUE ...] [FLAGS]"
-)
-def finetune(
-    model: str,
-    /,
-    *data: str,
-    flags: Annotated[Flags | None, Parameter(name="*")] = None,
-    resume: Switch = False,
-    overwrite: Switch = False,
-    dry_run: Switch = False,
-    as_json: Json = False,
-) -> int:
-    """Train a model for a task on labelled data, and keep the best.
-
-    Args:
-        model: A model folder or hub name; or a recipe, a TOML file with the same keys as the flags.
-        data: The training data, where there is no recipe; then KEY=VALUE changes.
-        resume: Go on with the unfinished run in the folder, or add seeds and rates to the runs there.
-        overwrite: Begin anew though the folder holds a run.
-        dry_run: Print what would be done, with memory and time; write nothing.
-    """
-    recipe = recipes.resolve(model, data, {} if flags is None else vars(flags))
-    from clozeline.tasks import known
-    from clozeline.train.trials import summary
-
-    task = known.made(recipe.task, recipe.task_options())
-    loaded = clozeline.load(recipe.model, task, device=recipe.device, seed=recipe.settings.seed)
-    given: dict[str, Any] = dict(train=recipe.train, validation=recipe.validation, settings=recipe.settings)
-    given |= recipe.where()
-    several: dict[str, Any] = dict(seeds=recipe.seeds, learning_rates=recipe.learning_rates)
-    if dry_run:
-        plan = loaded.plan(**given, **several)
-        if FIRST:
-            print(json.dumps(plan.as_dict()) if as_json else plan)
-        return 0
-    run = loaded.fit(**given, **several, out=recipe.out, resume=resume, overwrite=overwrite)
-
-    if not FIRST:
-        return 0 if run.finished else 130
-
-    from clozeline.files import write_whole
-
-    write_whole(run.out / "recipe.toml", recipe.to_toml())
-    folder = run.out / "model"
-    if as_json:
-        print(json.dumps(dataclasses.asdict(run) | {"out": str(run.out), "model": str(folder)}))
-    if not run.finished:
-        return stopped(f"step {run.steps} of {run.total_steps}")
-    if not as_json:
-        if run.trials:
-            print(summary(run.trials))
-        if run.best is not None:
-            name = run.best.metric.replace("_", " ")
-            print(f"Kept epoch {run.best.epoch}, validation {name} {run.best.score:.4f}, loss {run.best.loss:.4f}.")
-        print(f"The model is in {folder}. Try it:")
-        print(shlex.join(["clozeline", "predict", str(folder), *TRY.get(recipe.task, TRY["text-classification"])]))
-    return 0
 
 
 @app.command
@@ -237,37 +168,6 @@ def evaluate(
     print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else report)
 
 
-@app.command
-def compare(
-    a: ModelName,
-    b: ModelName,
-    data: str,
-    /,
-    *,
-    by: Annotated[str | None, Parameter(help="A column whose values are compared too; of SQuAD, title.")] = None,
-    text: Text = None,
-    pair: Pair = None,
-    label: Names = None,
-    choices: Choices = None,
-    columns: ColumnNames = None,
-    encoding: Encoding = "utf-8",
-    metric: Annotated[str | None, Parameter(help="Compare by this one of the task's metrics.")] = None,
-    long: OwnLong = None,
-    precision: Precision = "fp32",
-    device: Device = None,
-    as_json: Json = False,
-) -> None:
-    """Compare two models on the same labelled data: the difference with its 95 % interval, and whether it may be chance.
-
-    Args:
-        data: As for evaluate.
-    """
-    where = recipes.columns(text=text, pair=pair, label=label, choices=choices, columns=columns, encoding=encoding)
-    how: dict[str, Any] = dict(metric=metric, long=long, precision=precision, device=device)
-    found = clozeline.compare(a, b, data, by=by, **how, **where)
-    print(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else found)
-
-
 @app.command(name="fill-mask")
 def fill_mask(
     model: ModelName,
@@ -359,6 +259,8 @@ def doctor(model: str | None = None, /, *, as_json: Json = False) -> None:
     print(json.dumps(found, ensure_ascii=False) if as_json else doctors.show(found))
 
 
+cli_training.add(app)
+cli_compare.add(app)
 cli_pretraining.add(app)
 
 

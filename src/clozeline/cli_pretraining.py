@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from clozeline import pretraining_recipe as recipes
 from clozeline.flags import FIRST, Encoding, Json, PretrainFlags, Switch, stopped
+from clozeline.pretraining_recipe import PretrainRecipe
 
 Corpus = Annotated[
     str,
@@ -142,6 +143,11 @@ def pretrain(
         dry_run: Say what would be done, with memory and time. Tokenizer and shards are made, since it counts them.
     """
     recipe = recipes.resolve(corpus, {} if flags is None else vars(flags))
+    return train(recipe, resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json)
+
+
+def train(recipe: PretrainRecipe, *, resume: bool, overwrite: bool, dry_run: bool, as_json: bool) -> int:
+    """Do what a recipe says, and print how it went; gives the exit code."""
     from clozeline.pretrainer import planned, start
 
     if dry_run:

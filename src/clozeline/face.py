@@ -31,6 +31,7 @@ from clozeline.tasks.known import Task
 from clozeline.tasks.masked_lm import Filled, MaskedLM
 from clozeline.tasks.supervised import Supervised
 from clozeline.tokenizer import LongText, Tokenizer
+from clozeline.train import distilling
 from clozeline.train.fit import Fitted
 from clozeline.train.plan import Plan, plan
 from clozeline.train.prepared import planned, prepare
@@ -120,6 +121,7 @@ class Model:
         choices: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         encoding: str = "utf-8",
+        teacher: Model | str | Path | None = None,
         out: str | Path,
         resume: bool = False,
         overwrite: bool = False,
@@ -136,6 +138,7 @@ class Model:
                 also CoNLL columns, of questions SQuAD's JSON.
             text, pair, label, choices: columns; guessed where their names are usual ones.
             columns: the names of the columns of a file without a header.
+            teacher: a model of the same task and tokens, whose answers are learned beside the labels; see `distill`.
             out: a folder for the model, metrics.jsonl, curve.png and the state to resume from; processes on several
                 machines must share it.
             resume: go on with the unfinished run in `out`, or with several, which may grow by seeds and rates.
@@ -147,10 +150,10 @@ class Model:
         Raises:
             InputError: the data cannot be read or used, or `out` holds another run.
         """
-        settings = (settings or Settings(seed=self._seed)).replace(**changes)
         where = Columns(text=text, pair=pair, label=label, choices=choices, names=columns, encoding=encoding)
-        self._supervised("fit")
-        ready = prepare(self._bundle, train, validation, where, self._seed)
+        other, settings = self._taught(teacher, settings, changes)
+        how: dict[str, Any] = dict(teacher=other, hard=settings.hard, device=self._device)
+        ready = prepare(self._bundle, train, validation, where, self._seed, out=Path(out), **how)
 
         def begun() -> None:
             self._bundle, self._served, self.fitted = ready.bundle, None, None
@@ -170,6 +173,7 @@ class Model:
             card=model_card,
             data=ready.data,
             begun=begun,
+            teacher=ready.teacher,
         )
         return self.fitted
 
@@ -184,6 +188,7 @@ class Model:
         choices: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         encoding: str = "utf-8",
+        teacher: Model | str | Path | None = None,
         seeds: int = 1,
         learning_rates: Sequence[float] = (),
         settings: Settings | None = None,
@@ -196,12 +201,24 @@ class Model:
         Raises:
             InputError: as `fit`.
         """
-        settings = (settings or Settings(seed=self._seed)).replace(**changes)
         where = Columns(text=text, pair=pair, label=label, choices=choices, names=columns, encoding=encoding)
-        self._supervised("fit")
-        ready = prepare(self._bundle, train, validation, where, self._seed)
+        other, settings = self._taught(teacher, settings, changes)
+        how: dict[str, Any] = dict(teacher=other, hard=settings.hard, device=self._device)
+        ready = prepare(self._bundle, train, validation, where, self._seed, **how)
         runs = planned(settings, seeds, learning_rates, ready.validation)
-        return plan(ready.bundle, ready.train, ready.validation, runs[0], self._device, len(runs))
+        return plan(ready.bundle, ready.train, ready.validation, runs[0], self._device, len(runs), ready.teacher)
+
+    def _taught(
+        self, teacher: Model | str | Path | None, settings: Settings | None, changes: dict[str, Any]
+    ) -> tuple[bundles.Bundle | None, Settings]:
+        """The teacher, and the settings of learning from it."""
+        self._supervised("fit")
+        defaults = distilling.TASK if teacher is not None and settings is None else {}
+        settings = (settings or Settings(seed=self._seed)).replace(**{**defaults, **changes})
+        settings.check_teacher(teacher is not None)
+        if teacher is None:
+            return None, settings
+        return (teacher if isinstance(teacher, Model) else load(teacher))._bundle, settings
 
     def predict(self, texts: Any, pairs: Any = None) -> list[Any]:
         """A prediction for each text: what it is depends on the task, and it always says how many tokens were cut.
@@ -214,20 +231,8 @@ class Model:
         Raises:
             InputError: the model is not trained for a task, or something given is not what the task takes.
         """
-        alone = isinstance(texts, str)
-        if not isinstance(texts, Iterable):
-            raise InputError(f"texts is {texts!r:.40}; give a text, or a list of them.")
-        texts = [texts] if alone else list(texts)
-        one = isinstance(pairs, str) or (alone and not _nested(pairs))
-        others = [None] * len(texts) if pairs is None else [pairs] if one else list(pairs)
-        if None in others and any(other is not None for other in others):
-            raise InputError("Some pairs are None; give each text its pair, or none of them.")
-        if len(others) != len(texts):
-            raise InputError(f"There are {len(texts)} texts but {len(others)} pairs; give each text its pair.")
-        task, rows = self._supervised("predict"), zip(texts, others, strict=True)
-        return list(
-            self.predict_stream(task.example(text, other, f"texts[{at}]") for at, (text, other) in enumerate(rows))
-        )
+        rows, task = enumerate(prediction.couples(texts, pairs)), self._supervised("predict")
+        return list(self.predict_stream(task.example(text, other, f"texts[{at}]") for at, (text, other) in rows))
 
     def predict_stream(self, stream: Iterable[Any], window: int = prediction.WINDOW) -> Iterator[Any]:
         """A prediction for each example of the task as they come, in order, `window` of them in memory at a time."""
@@ -392,7 +397,3 @@ class Model:
                 "fit it first."
             )
         return self.task
-
-
-def _nested(pairs: Any) -> bool:
-    return isinstance(pairs, list | tuple) and len(pairs) == 1

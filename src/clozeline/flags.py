@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -56,6 +57,10 @@ def stopped(where: str) -> int:
     return 130
 
 
+NEEDLESS = ("tokenizer", "vocabulary", "tokenizer_kind", "nsp", "sop", "rtd", "generator", "embeddings", "sharded")
+"""Keys of pre-training that no distillation has."""
+
+
 def _flags(name: str, keys: Mapping[str, Key], positional: Sequence[str]) -> type:
     """A class with an optional flag for each key of a recipe; positional ones have places of their own."""
     fields = []
@@ -79,6 +84,11 @@ def _listed(wanted: Any) -> bool:
 if TYPE_CHECKING:
     Flags = Recipe
     PretrainFlags = PretrainRecipe
+    DistillFlags = Recipe
 else:
     Flags = _flags("Flags", KEYS, ("model", "train"))
     PretrainFlags = _flags("PretrainFlags", pretraining_recipe.KEYS, ("corpus",))
+    # a default that is not the same for tasks and masked words is not shown
+    own = pretraining_recipe.KEYS
+    both = {name: replace(key, default=None) if name in own and key != own[name] else key for name, key in KEYS.items()}
+    DistillFlags = _flags("DistillFlags", own | both, ("model", "train", "corpus", "teacher", "task", *NEEDLESS))

@@ -68,6 +68,26 @@ def chunked(items: Iterable[T], size: int = WINDOW) -> Iterator[list[T]]:
         yield part
 
 
+def couples(texts: Any, pairs: Any) -> list[tuple[Any, Any]]:
+    """Each text with what goes with it, None where nothing does; one text, or many.
+
+    Raises:
+        InputError: there is no text, or not one thing for each text.
+    """
+    alone = isinstance(texts, str)
+    if not isinstance(texts, Iterable):
+        raise InputError(f"texts is {texts!r:.40}; give a text, or a list of them.")
+    texts = [texts] if alone else list(texts)
+    nested = isinstance(pairs, list | tuple) and len(pairs) == 1
+    one = isinstance(pairs, str) or (alone and not nested)
+    others = [None] * len(texts) if pairs is None else [pairs] if one else list(pairs)
+    if None in others and any(other is not None for other in others):
+        raise InputError("Some pairs are None; give each text its pair, or none of them.")
+    if len(others) != len(texts):
+        raise InputError(f"There are {len(texts)} texts but {len(others)} pairs; give each text its pair.")
+    return list(zip(texts, others, strict=True))
+
+
 def decode(
     network: Network,
     task: Supervised,

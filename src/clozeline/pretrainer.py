@@ -10,10 +10,11 @@ import dataclasses
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clozeline import bundle as bundles
 from clozeline import checkpoint
 from clozeline.bundle import Bundle
 from clozeline.card import pretraining_card
@@ -21,13 +22,14 @@ from clozeline.config import EncoderConfig
 from clozeline.data.corpus import files
 from clozeline.data.shard_writing import write
 from clozeline.data.shards import HELD_OUT, MANIFEST, Shards
-from clozeline.errors import InputError, nearest
-from clozeline.families import FAMILIES, by_name
-from clozeline.families.family import Family
+from clozeline.errors import InputError
+from clozeline.families import by_name
+from clozeline.families.shapes import shaped
 from clozeline.files import write_whole
 from clozeline.precision import pick_device
 from clozeline.pretraining_recipe import KEYS, PretrainRecipe
 from clozeline.recipe import checked
+from clozeline.student import check_words, student_of
 from clozeline.tasks.known import Task
 from clozeline.tasks.masked_lm import MaskedLM
 from clozeline.tasks.next_sentence import NextSentence
@@ -99,12 +101,14 @@ def start(
     device, out, settings = pick_device(recipe.device), Path(recipe.out), recipe.settings
     group = distributed.join(device)
     refuse(out, resume=resume, overwrite=overwrite, beside=BESIDE)
-    ready = prepare(recipe, group, overwrite=overwrite, quiet=quiet, workers=workers)
+    teacher = _teacher(recipe)
+    ready = prepare(recipe, group, teacher, overwrite=overwrite, quiet=quiet, workers=workers)
+    taught = None if teacher is None else teacher.network
     if group.first:
         write_whole(out / "recipe.toml", recipe.to_toml())
     if group.first and not quiet and not settings.sharded and not resume:
-        print(plan(*ready, settings, device), file=sys.stderr)
-    how: dict[str, Any] = dict(resume=resume, overwrite=overwrite, quiet=quiet)
+        print(plan(*ready, settings, device, taught), file=sys.stderr)
+    how: dict[str, Any] = dict(resume=resume, overwrite=overwrite, quiet=quiet, teacher=taught)
     return run(*ready, out, settings, device=device, card=pretraining_card, **how)
 
 
@@ -112,11 +116,35 @@ def planned(recipe: PretrainRecipe) -> PretrainPlan:
     """What `start` would do and cost. Tokenizer and shards are made, since nothing can be counted without them."""
     device = pick_device(recipe.device)
     refuse(Path(recipe.out), resume=True, overwrite=False, beside=BESIDE)
-    return plan(*prepare(recipe, distributed.join(device)), recipe.settings, device)
+    teacher = _teacher(recipe)
+    ready = prepare(recipe, distributed.join(device), teacher)
+    return plan(*ready, recipe.settings, device, None if teacher is None else teacher.network)
+
+
+def _teacher(recipe: PretrainRecipe) -> Bundle | None:
+    """The model to learn from.
+
+    Raises:
+        InputError: it cannot be found, or has no head for masked words.
+    """
+    if recipe.teacher is None:
+        return None
+    found = bundles.load(recipe.teacher, MaskedLM())
+    if any(name.startswith("head.") for name in found.fresh):
+        raise InputError(
+            f"{recipe.teacher} has no masked-LM head to teach with; take a pre-trained model that has one."
+        )
+    return found
 
 
 def prepare(
-    recipe: PretrainRecipe, group: Group, *, overwrite: bool = False, quiet: bool = False, workers: int | None = 1
+    recipe: PretrainRecipe,
+    group: Group,
+    teacher: Bundle | None = None,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+    workers: int | None = 1,
 ) -> tuple[Bundle, Shards, Shards | None]:
     """The model to train, the corpus, and held-out text. The first of several processes makes what is missing.
 
@@ -128,7 +156,7 @@ def prepare(
     if group.first and folder is None:
         _train_tokenizer(recipe, made, overwrite, quiet)
     group.told(None)
-    bundle = _bundle(recipe, folder or made)
+    bundle = _bundle(recipe, folder or made) if teacher is None else _student(recipe, teacher, quiet or not group.first)
     making = _Making(recipe, bundle.tokenizer, group, overwrite, quiet, workers)
     shards = making.shards(
         recipe.corpus, Path(recipe.out) / "shards", 0.005 if recipe.held_out is None else recipe.held_out
@@ -166,7 +194,7 @@ def check(recipe: PretrainRecipe) -> None:
     shortest = min(settings.length, settings.first_length or settings.length)
     if shortest < (least := 5 if settings.pairs else 3):
         raise InputError(f"A sequence of {shortest} tokens has no room beside the special ones; give at least {least}.")
-    if recipe.model is None:
+    if recipe.model is None and recipe.teacher is None:
         family, config = shaped(recipe.shape or SHAPE, recipe.sizes())
         kind_of_head(family, settings)
         _fits(settings, config)
@@ -180,8 +208,8 @@ def _fits(settings: PretrainSettings, config: EncoderConfig) -> None:
 
 def _folder(recipe: PretrainRecipe) -> Path | None:
     """Where the tokenizer is, None where it has to be trained."""
-    if recipe.model is not None or recipe.tokenizer is not None:
-        return checkpoint.find(recipe.model or recipe.tokenizer or "")
+    if given := recipe.model or recipe.teacher or recipe.tokenizer:
+        return checkpoint.find(given)
     beside = Path(recipe.corpus[0]) / "tokenizer"
     return beside if _is_shards(recipe.corpus) and beside.is_dir() else None
 
@@ -273,7 +301,9 @@ def _bundle(recipe: PretrainRecipe, tokenizer: Path) -> Bundle:
         kept = {key: value for key, value in raw.items() if key.endswith("_token_id")}
         _fits(settings, config)
     else:
-        family, config = shaped(recipe.shape or SHAPE, recipe.sizes(), Tokenizer.load(tokenizer))
+        read = Tokenizer.load(tokenizer)
+        sizes = recipe.shape or SHAPE, recipe.sizes()
+        family, config = shaped(*sizes, vocab_size=read.vocab_size, pad_id=read.pad_id)
         network = family.build(config, kind_of_head(family, settings), seed=settings.seed)
         words = Tokenizer.load(tokenizer, config.max_length)
         ids = {"bos": words.cls_id, "eos": words.sep_id, "cls": words.cls_id, "sep": words.sep_id}
@@ -282,26 +312,18 @@ def _bundle(recipe: PretrainRecipe, tokenizer: Path) -> Bundle:
     return Bundle(name, family, network, words, None if settings.rtd else task, [], kept)
 
 
-def shaped(
-    shape: str, sizes: Mapping[str, int | float] | None = None, tokenizer: Tokenizer | None = None
-) -> tuple[Family, EncoderConfig]:
-    """The family and configuration of a published model, with other sizes, for a tokenizer's vocabulary.
-
-    Raises:
-        InputError: no such shape, or a size that it does not have.
-    """
-    known = {preset: family for family in FAMILIES.values() for preset in family.published}
-    if shape not in known:
-        raise InputError(f"There is no shape {shape!r}: {nearest(shape, known)}")
-    family = known[shape]
-    if sizes and "embedding_width" in sizes and "embedding_size" not in family.write(family.presets[shape]):
-        raise InputError(f"{family.name} has no embedding_width: its token table is as wide as the model.")
-    changes = dict(sizes or {})
-    if tokenizer is not None:
-        changes |= {"vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id or 0}
-    if "dropout" in changes:
-        changes["attention_dropout"] = changes["dropout"]
-    spelled = {ours: theirs for ours, theirs, _ in family.fields} | {"embedding_width": "embedding_size"}
-    later = {name: value for name, value in changes.items() if name == "max_length" or name not in spelled}
-    own = {spelled[name]: value for name, value in changes.items() if name not in later}
-    return family, family.read({**family.published[shape], **own}).replace(**later)
+def _student(recipe: PretrainRecipe, teacher: Bundle, quiet: bool) -> Bundle:
+    """The network that learns from the teacher: a checkpoint of its own, or a smaller one that begins with its weights."""
+    if recipe.model is not None:
+        bundle = _bundle(recipe, checkpoint.find(recipe.model))
+        check_words(teacher, bundle)
+        return bundle
+    settings = recipe.settings
+    how: dict[str, Any] = dict(shape=recipe.shape, sizes=recipe.sizes(), seed=settings.seed)
+    made = student_of(teacher, **how, layers=() if recipe.model else settings.layer_map)
+    _fits(settings, made.network.config)
+    if not quiet:
+        print(made, file=sys.stderr)
+    return Bundle(
+        f"a student of {teacher.name}", made.family, made.network, teacher.tokenizer, MaskedLM(), [], teacher.kept
+    )

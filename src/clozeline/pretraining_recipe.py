@@ -14,6 +14,7 @@ from typing import Any, Literal
 from clozeline import recipe
 from clozeline.errors import InputError
 from clozeline.recipe import Key
+from clozeline.train import distilling
 from clozeline.train.pretraining_settings import PretrainSettings
 
 SIZES = ("layers", "width", "heads", "ffn_width", "max_length", "embedding_width", "dropout")
@@ -36,6 +37,7 @@ class PretrainRecipe:
         max_length: tokens that the model reads at once.
         embedding_width: of the token table, where the family has one of its own.
         dropout: of activations and attention.
+        teacher: a model with a masked-LM head to learn from; a fresh student takes what fits of its weights.
         tokenizer: a folder; without, one is trained on the corpus.
         vocabulary: tokens of a tokenizer that is trained; without, 30528.
         tokenizer_kind: how it cuts words; without, as the shape's family does.
@@ -61,6 +63,7 @@ class PretrainRecipe:
     max_length: int | None = None
     embedding_width: int | None = None
     dropout: float | None = None
+    teacher: str | None = None
     tokenizer: str | None = None
     vocabulary: int | None = None
     tokenizer_kind: Literal["wordpiece", "bpe", "unigram"] | None = None
@@ -84,6 +87,11 @@ class PretrainRecipe:
             self._alone(
                 "A model to go on from brings its own", "tokenizer", "shape", "vocabulary", "tokenizer_kind", *SIZES
             )
+        self.settings.check_teacher(self.teacher is not None)
+        if self.teacher is not None:
+            self._alone("A student reads what its teacher reads", "tokenizer", "vocabulary", "tokenizer_kind")
+            if self.settings.sharded:
+                raise InputError("sharded does not divide a teacher; leave one of them out.")
         if self.tokenizer is not None:
             self._alone("A tokenizer that is given is as it is", "vocabulary", "tokenizer_kind")
 
@@ -104,6 +112,7 @@ class PretrainRecipe:
         Raises:
             InputError: no corpus is named, or a value cannot be.
         """
+        values = {**(distilling.WORDS if values.get("teacher") else {}), **values}
         own = {name: value for name, value in values.items() if not KEYS[name].setting}
         settings = PretrainSettings().replace(**{name: values[name] for name in values.keys() - own.keys()})
         return cls(**{"corpus": (), **own}, settings=settings)

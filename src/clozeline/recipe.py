@@ -16,6 +16,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from clozeline.errors import InputError, nearest
+from clozeline.train import distilling
 from clozeline.train.settings import Settings
 
 Long = Literal["truncate", "head_tail", "window", "error"]
@@ -42,6 +43,8 @@ TASK_KEYS = (
     "threshold",
 )
 """Keys that are settings of a task, each of some tasks only."""
+STUDENT = ("shape", "layers", "width", "heads", "ffn_width")
+"""Keys of a student that is made from its teacher."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +52,17 @@ class Recipe:
     """Everything that `clozeline finetune` needs to know. In a file, the fields of `settings` stand beside the others.
 
     Args:
-        model: a model folder, or a hub name such as bert-base-uncased.
+        model: a model folder, or a hub name such as bert-base-uncased; without, a smaller student of the teacher.
         train: a CSV, TSV, JSONL or Parquet file, or a hub data set (owner/name:split); CoNLL columns of words and tags;
             SQuAD's JSON.
         task: what to learn.
         validation: data like it, to choose the best epoch by; never trained on.
+        teacher: a model trained for the same task, whose answers are learned beside the labels, or instead of them.
+        shape: of a student that is made from its teacher: the name of a published model; without, the teacher's.
+        layers: of such a student, instead of the shape's; so are the next.
+        width: of such a student.
+        heads: attention heads in each of its layers.
+        ffn_width: of its feed-forward part.
         text: column of the texts; guessed where its name is a usual one.
         pair: column of the second texts, where two texts make one example.
         label: column of the labels; guessed where its name is a usual one. Some tasks take several, such as a,b.
@@ -77,10 +86,16 @@ class Recipe:
         settings: how to train.
     """
 
-    model: str
     train: str
+    model: str | None = None
     task: TaskName = "text-classification"
     validation: str | None = None
+    teacher: str | None = None
+    shape: str | None = None
+    layers: int | None = None
+    width: int | None = None
+    heads: int | None = None
+    ffn_width: int | None = None
     text: str | None = None
     pair: str | None = None
     label: tuple[str, ...] = ()
@@ -111,10 +126,24 @@ class Recipe:
             InputError: no model or no training data is named, or a training setting cannot be.
         """
         for name, what in (("model", "a model"), ("train", "training data")):
-            if name not in values:
+            if name not in values and (name == "train" or "teacher" not in values):
                 raise InputError(f"Training needs {what}: give MODEL and TRAIN, or a recipe with the key {name!r}.")
+        values = {**(distilling.TASK if values.get("teacher") else {}), **values}
         own = {name: value for name, value in values.items() if name in KEYS and not KEYS[name].setting}
         return cls(**own, settings=Settings().replace(**{name: values[name] for name in values.keys() - own.keys()}))
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.sizes():
+            given = ", ".join(self.sizes())
+            raise InputError(
+                f"{given} is of a student that is made from its teacher, and a model is as it is; leave one out."
+            )
+        self.settings.check_teacher(self.teacher is not None)
+
+    def sizes(self) -> dict[str, Any]:
+        """What a student made from its teacher has of its own."""
+        given = {name: getattr(self, name) for name in STUDENT}
+        return {name: value for name, value in given.items() if value is not None}
 
     def task_options(self) -> dict[str, Any]:
         """The settings of the task that were given."""
@@ -170,7 +199,8 @@ class Key:
 def keys(kind: type, setting: bool) -> dict[str, Key]:
     """The keys that the fields of a class are, with their help out of its docstring."""
     hints = get_type_hints(kind)
-    said = re.findall(r"^ {8}(\w+): (.)(.+)$", kind.__doc__ or "", re.MULTILINE)
+    docs = "\n".join(each.__doc__ or "" for each in kind.__mro__[:-1])
+    said = re.findall(r"^ {8}(\w+): (.)(.+)$", docs, re.MULTILINE)
     helps = {name: first.upper() + rest for name, first, rest in said}
     return {
         part.name: Key(hints[part.name], part.default, helps.get(part.name, ""), setting)
@@ -262,8 +292,8 @@ def _converted(value: Any, wanted: Any) -> Any:
             return value
     elif kind is tuple and isinstance(value, str | list | tuple):
         names = value.split(",") if isinstance(value, str) else value
-        if inner and inner[0] is float:
-            return tuple(float(number) for number in names)
+        if inner and inner[0] in (float, int):
+            return tuple(inner[0](number) for number in names)
         if all(type(name) in (str, int) for name in names):
             return tuple(str(name).strip() for name in names)
     elif kind is dict and isinstance(value, dict):
@@ -279,7 +309,7 @@ def _described(kind: Any) -> str:
     """A type in words."""
     names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
     names |= {tuple: "a list of names", list: "a list", dict: "a table of numbers"}
-    if get_origin(kind) is tuple and float in get_args(kind):
+    if get_origin(kind) is tuple and get_args(kind)[0] in (float, int):
         return "a list of numbers"
     if get_origin(kind) is Literal:
         return " or ".join(repr(choice) for choice in get_args(kind))

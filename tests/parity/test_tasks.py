@@ -24,9 +24,9 @@ from clozeline.tasks.multi_label import MultiLabelClassification
 from clozeline.tasks.multiple_choice import MultipleChoice
 from clozeline.tasks.question_answering import QuestionAnswering
 from clozeline.tasks.regression import Regression
-from clozeline.tasks.supervised import Supervised
+from clozeline.tasks.supervised import IGNORED, Supervised
 from clozeline.tasks.text_classification import TextClassification
-from clozeline.tasks.token_classification import IGNORED, TokenClassification
+from clozeline.tasks.token_classification import TokenClassification
 from conformance import gradients, padded_inputs, untied
 from helpers import PLAIN, as_trained, pad
 

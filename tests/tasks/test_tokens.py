@@ -20,7 +20,8 @@ from clozeline.data.readers import Columns
 from clozeline.data.tagged import TaggedText
 from clozeline.errors import InputError
 from clozeline.families import FAMILIES
-from clozeline.tasks.token_classification import IGNORED, Tagging, TokenClassification, _first_pieces
+from clozeline.tasks.supervised import IGNORED
+from clozeline.tasks.token_classification import Tagging, TokenClassification, _first_pieces
 from clozeline.tokenizer import Tokenizer
 from conformance import VARIANTS
 from helpers import PLAIN, as_trained

@@ -32,21 +32,23 @@ class Batch:
     """Some examples as a network reads them.
 
     owners: (S,) the example (0..n-1) of each sequence, None where each is one sequence; parts: (S,) which part of its
-    example a sequence belongs to, such as which choice, or None; targets: as the task has them, or None.
+    example a sequence belongs to, such as which choice, or None; targets: as the task has them, or None; theirs: a
+    teacher's logits, see `Samples`, or None.
     """
 
     packed: Packed
     owners: Tensor | None
     parts: Tensor | None
     targets: Tensor | None
+    theirs: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on `device`."""
-        owners, parts, targets = (
+        rest = (
             None if each is None else each.to(device, non_blocking=True)
-            for each in (self.owners, self.parts, self.targets)
+            for each in (self.owners, self.parts, self.targets, self.theirs)
         )
-        return Batch(self.packed.to(device), owners, parts, targets)
+        return Batch(self.packed.to(device), *rest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,8 @@ class Samples:
     first: (n + 1,) the first sequence of each example; tokens: (n,) content tokens of the whole text; cut: (n,) how many of
     them the long-text policy left out; targets: what the task makes of the labels, or None: a row for each example,
     sequence or token, as `targets_of` says; parts: (S,) int32 which part of its example a sequence belongs to, or None;
-    offsets: (T, 2) and source: (T,), as in `TokenSequence`, where a task asked for them; examples: what was tokenised.
+    offsets: (T, 2) and source: (T,), as in `TokenSequence`, where a task asked for them; examples: what was tokenised;
+    theirs: fp32 logits of a teacher to learn from, (S, C), or (T, C) where its head reads tokens, or None.
     """
 
     ids: np.ndarray
@@ -72,6 +75,7 @@ class Samples:
     offsets: np.ndarray | None = None
     source: np.ndarray | None = None
     examples: Sequence[Any] = ()
+    theirs: np.ndarray | None = None
 
     @classmethod
     def of(cls, encoded: Sequence[Encoded]) -> Samples:
@@ -177,15 +181,19 @@ class Samples:
         owners = np.repeat(np.arange(len(chosen)), self.first[chosen + 1] - self.first[chosen])
         spans = [slice(self.bounds[at], self.bounds[at + 1]) for at in sequences]
         kinds = None if self.segments is None else [self.segments[span] for span in spans]
-        targets = None
+        targets = theirs = None
         if self.targets is not None:
             rows = {"example": chosen, "sequence": sequences}.get(self.targets_of)
             targets = np.concatenate([self.targets[span] for span in spans]) if rows is None else self.targets[rows]
+        if self.theirs is not None:
+            by_token = len(self.theirs) == len(self.ids)  # a sequence has several tokens
+            theirs = np.concatenate([self.theirs[span] for span in spans]) if by_token else self.theirs[sequences]
         return Batch(
             Packed.of([self.ids[span] for span in spans], kinds),
             None if len(sequences) == len(chosen) else torch.from_numpy(owners),
             None if self.parts is None else torch.from_numpy(self.parts[sequences]).long(),
             None if targets is None else torch.from_numpy(targets),
+            None if theirs is None else torch.from_numpy(theirs),
         )
 
 

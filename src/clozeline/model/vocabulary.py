@@ -97,6 +97,50 @@ class VocabularyLoss(torch.autograd.Function):
         return x_grad, None, bias, None, None, None
 
 
+class TaughtVocabularyLoss(torch.autograd.Function):
+    """The same, beside the divergence of the probabilities from a teacher's at a temperature, whose (M, V) logits are given.
+
+    (M, D), (V, D), (V,), (M,), (M, V), t -> four fp32 scalars: summed cross-entropy, right answers, t^2 times the summed
+    KL(teacher || student) of softmax(logits / t) (Hinton et al. 2015), and rows where both find the same word likeliest.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_MD: Tensor, table_VD: Tensor, bias_V: Tensor, targets_M: Tensor, theirs_MV: Tensor, t: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        weight = table_VD.to(x_MD.dtype)
+        logits_MV = x_MD @ weight.T
+        words_MV, taught_MV = torch.empty_like(logits_MV), torch.empty_like(logits_MV)  # the gradients of both
+        loss, right, soft, agreed = (x_MD.new_zeros((), dtype=torch.float32) for _ in range(4))
+        rows = zip(*map(_blocks, (logits_MV, theirs_MV, words_MV, taught_MV)), strict=True)
+        for targets, (some, theirs, words, taught) in zip(_blocks(targets_M, len(bias_V)), rows, strict=True):
+            counted = targets >= 0
+            at = targets.clamp(min=0)[:, None]
+            mine = some.float() + bias_V.float()
+            log_p = torch.log_softmax(mine, 1)
+            loss -= (log_p.gather(1, at)[:, 0] * counted).sum()
+            best = mine.argmax(1)
+            right += ((best == at[:, 0]) & counted).sum()
+            agreed += (best == theirs.argmax(1)).sum()
+            words.copy_(log_p.exp_().scatter_add_(1, at, torch.full_like(at, -1.0, dtype=log_p.dtype)))
+            words.mul_(counted[:, None])
+            log_p, log_q = torch.log_softmax(mine / t, 1), torch.log_softmax(theirs.float() / t, 1)
+            q = log_q.exp()
+            soft += (q * (log_q - log_p)).sum() * t**2
+            taught.copy_(log_p.exp_().sub_(q).mul_(t))
+        ctx.save_for_backward(x_MD, weight, words_MV, taught_MV)
+        ctx.dtypes = table_VD.dtype, bias_V.dtype
+        ctx.mark_non_differentiable(right, agreed)
+        return loss, right, soft, agreed
+
+    @staticmethod
+    def backward(ctx: Any, words: Tensor, _: Tensor, taught: Tensor, __: Tensor) -> tuple[Tensor | None, ...]:
+        x_MD, weight, words_MV, taught_MV = ctx.saved_tensors
+        gradient_MV = words_MV * words.to(words_MV.dtype) + taught_MV * taught.to(taught_MV.dtype)
+        table, bias = (gradient_MV.T @ x_MD).to(ctx.dtypes[0]), gradient_MV.float().sum(0).to(ctx.dtypes[1])
+        return gradient_MV @ weight, table, bias, None, None, None
+
+
 def _blocks(x: Tensor, width: int | None = None) -> tuple[Tensor, ...]:
     """Some rows at a time."""
     return x.split(max(1, BLOCK // (width or x.shape[1])))

@@ -152,6 +152,22 @@ class MultiLabelClassification(Supervised):
         total = F.binary_cross_entropy_with_logits(logits_nC, batch.targets, pos_weight=weights_C, reduction="sum")
         return total, logits_nC.new_tensor(logits_nC.numel())
 
+    def taught(self, logits: Tensor, theirs: Tensor, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
+        """The divergence of each label's probability by itself."""
+        both = (x if batch.owners is None else mean_by_owner(x, batch.owners) for x in (logits, theirs))
+        mine_nC, theirs_nC = (
+            torch.stack([F.logsigmoid(x / temperature), F.logsigmoid(-x / temperature)]) for x in both
+        )
+        total = F.kl_div(mine_nC, theirs_nC, reduction="sum", log_target=True) * temperature**2
+        return total, total.new_tensor(mine_nC[0].numel())
+
+    def answered(self, logits: np.ndarray, samples: Samples) -> Samples:
+        found = self._probabilities(samples.mean(logits)) >= self.threshold
+        return replace(samples, targets=found.astype(np.float32))
+
+    def answer_count(self, samples: Samples) -> int:
+        return len(samples) * len(self.labels)
+
     def check(self, logits: np.ndarray, samples: Samples) -> Check:
         rows, targets = samples.mean(logits), samples.targets
         assert targets is not None

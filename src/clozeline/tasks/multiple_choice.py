@@ -30,6 +30,7 @@ from clozeline.errors import InputError
 from clozeline.evaluate import choices as scorer
 from clozeline.evaluate.calibration import cross_entropy, softmax
 from clozeline.evaluate.intervals import Counted
+from clozeline.model.matching import soft_loss
 from clozeline.tasks import supervised
 from clozeline.tasks.supervised import Check, Supervised
 from clozeline.tokenizer import LongText, Tokenizer
@@ -66,6 +67,7 @@ class MultipleChoice(Supervised):
     max_length: int | None = None
     name: ClassVar[str] = "multiple-choice"
     head: ClassVar[str] = "multiple_choice"
+    from_text: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     @property
@@ -113,6 +115,11 @@ class MultipleChoice(Supervised):
         assert batch.owners is not None and batch.parts is not None and batch.targets is not None
         scores_nK = self._by_choice(logits, batch.owners, batch.parts, len(batch.targets))
         return F.cross_entropy(scores_nK, batch.targets, reduction="sum"), logits.new_tensor(len(batch.targets))
+
+    def taught(self, logits: Tensor, theirs: Tensor, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
+        assert batch.owners is not None and batch.parts is not None and batch.targets is not None
+        mine, other = (self._by_choice(x, batch.owners, batch.parts, len(batch.targets)) for x in (logits, theirs))
+        return soft_loss(mine, other, temperature), logits.new_tensor(len(batch.targets))
 
     @staticmethod
     def _by_choice(logits_S1: Tensor, owners_S: Tensor, parts_S: Tensor, count: int) -> Tensor:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from clozeline.data import checks, squad
 from clozeline.data.checks import SEPARATOR, Item
@@ -26,6 +27,7 @@ from clozeline.errors import InputError
 from clozeline.evaluate import answers
 from clozeline.evaluate.calibration import softmax
 from clozeline.evaluate.intervals import Counted
+from clozeline.model.matching import soft_loss
 from clozeline.tasks import supervised
 from clozeline.tasks.supervised import Check, Supervised
 from clozeline.tokenizer import LongText, Tokenizer
@@ -89,6 +91,7 @@ class QuestionAnswering(Supervised):
     fitted_later: ClassVar[tuple[str, ...]] = ("threshold",)
     name: ClassVar[str] = "question-answering"
     head: ClassVar[str] = "question_answering"
+    from_text: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ("f1", "exact")
     per_token: ClassVar[bool] = True
     windows_apart: ClassVar[bool] = True
@@ -172,6 +175,14 @@ class QuestionAnswering(Supervised):
         rows_S2 = layout.offsets[:-1, None] + batch.targets
         chosen_S2 = logits.gather(0, rows_S2)
         return (sums_S2.log() + highest_S2 - chosen_S2).sum(), logits.new_tensor(batch.targets.numel())
+
+    def taught(self, logits: Tensor, theirs: Tensor, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
+        """The divergence over the tokens of each sequence, of the start and of the end."""
+        mine, other = (
+            pad_sequence([*batch.packed.layout.split(x)], batch_first=True, padding_value=-torch.inf).transpose(1, 2)
+            for x in (logits, theirs)
+        )
+        return soft_loss(mine, other, temperature), logits.new_tensor(2 * len(mine))
 
     def check(self, logits: np.ndarray, samples: Samples) -> Check:
         assert samples.targets is not None

@@ -113,6 +113,17 @@ class Regression(Supervised):
         assert batch.targets is not None
         return (values_nK - batch.targets).square().sum(), values_nK.new_tensor(values_nK.numel())
 
+    def taught(self, logits: Tensor, theirs: Tensor, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
+        """Squared distance from the teacher's values, whatever the temperature."""
+        values_nK = theirs if batch.owners is None else mean_by_owner(theirs, batch.owners)
+        return self.loss(logits, replace(batch, targets=values_nK), None)
+
+    def answered(self, logits: np.ndarray, samples: Samples) -> Samples:
+        return replace(samples, targets=samples.mean(logits).astype(np.float32))
+
+    def answer_count(self, samples: Samples) -> int:
+        return len(samples) * len(self.targets)
+
     def check(self, logits: np.ndarray, samples: Samples) -> Check:
         values, targets = samples.mean(logits), samples.targets
         assert targets is not None

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clozeline.batch import Packed
+from clozeline.batch import Layout, Packed, mean_by_owner
 from clozeline.data import checks
 from clozeline.data.checks import SEPARATOR, Item
 from clozeline.data.packing import Batch, Samples
@@ -24,7 +24,11 @@ from clozeline.data.readers import LABEL_NAMES, Columns, Example, Label, Row, ex
 from clozeline.errors import InputError, nearest
 from clozeline.evaluate.intervals import Counted
 from clozeline.model.heads import Network
+from clozeline.model.matching import soft_loss
 from clozeline.tokenizer import LongText, Tokenizer
+
+IGNORED = -100
+"""The target of a token that is not learned from: a special token, or one that another window shows better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,8 @@ class Supervised(ABC):
 
     name: in commands and recipes; head: of its family's heads; metrics: the scores of `check`, larger is better, the first
     of them chooses the best epoch unless another one is asked for; per_token: the head gives a row a token, not a sequence;
-    windows_apart: the windows of a long text are trained on one by one;
-    fitted_later: the fields that `tuned` sets.
+    windows_apart: the windows of a long text are trained on one by one; from_text: a text by itself is an example without
+    a label; fitted_later: the fields that `tuned` sets.
     """
 
     name: ClassVar[str]
@@ -55,6 +59,7 @@ class Supervised(ABC):
     metrics: ClassVar[tuple[str, ...]]
     per_token: ClassVar[bool] = False
     windows_apart: ClassVar[bool] = False
+    from_text: ClassVar[bool] = True
     fitted_later: ClassVar[tuple[str, ...]] = ()
 
     long: LongText
@@ -104,10 +109,13 @@ class Supervised(ABC):
 
     def logits(self, network: Network, packed: Packed) -> Tensor:
         """What the head says, fp32: a row for each sequence, or for each token."""
+        return self.rows(network, network.encoder(packed), packed.layout)
+
+    def rows(self, network: Network, states_TD: Tensor, layout: Layout) -> Tensor:
+        """The same out of the encoder's states."""
         assert network.head is not None
-        states_TD = network.encoder(packed)
-        rows: Tensor = network.head(states_TD, packed.layout)
-        return rows
+        found: Tensor = network.head(states_TD, layout)
+        return found
 
     def weights(self, samples: Samples) -> Tensor | None:
         """(C,) the factor of each output in the loss, for training on these samples; None is 1 for all."""
@@ -116,6 +124,34 @@ class Supervised(ABC):
     @abstractmethod
     def loss(self, logits: Tensor, batch: Batch, weights_C: Tensor | None) -> tuple[Tensor, Tensor]:
         """The summed loss, and the weight to divide it by: sums add up exactly over uneven batches."""
+
+    def learn(self, network: Network, batch: Batch, weights_C: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The loss of a network on a batch, and the weight to divide it by."""
+        return self.loss(self.logits(network, batch.packed), batch, weights_C)
+
+    def taught(self, logits: Tensor, theirs: Tensor, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
+        """How far what the head says is from what a teacher's does, summed, and the number of answers, as `loss` counts.
+
+        Here the answers are the rows, one of several classes each; of tokens, those that have a target.
+        """
+        if self.per_token:
+            assert batch.targets is not None
+            logits, theirs = logits[batch.targets >= 0], theirs[batch.targets >= 0]
+        elif batch.owners is not None:
+            logits, theirs = mean_by_owner(logits, batch.owners), mean_by_owner(theirs, batch.owners)
+        return soft_loss(logits, theirs, temperature), logits.new_tensor(len(logits))
+
+    def answered(self, logits: np.ndarray, samples: Samples) -> Samples:
+        """Samples whose targets are what these logits say, to learn from texts without labels."""
+        if self.per_token:
+            assert samples.offsets is not None
+            content = samples.offsets[:, 0] < samples.offsets[:, 1]
+            return replace(samples, targets=np.where(content, logits.argmax(1), IGNORED), targets_of="token")
+        return replace(samples, targets=samples.mean(logits).argmax(1))
+
+    def answer_count(self, samples: Samples) -> int:
+        """How many answers are learned from samples: what the weights of `loss` add up to, where labels weigh the same."""
+        return len(samples) if samples.targets_of == "example" else int(np.sum(np.asarray(samples.targets) >= 0))
 
     @abstractmethod
     def check(self, logits: np.ndarray, samples: Samples) -> Check:

@@ -33,13 +33,10 @@ from clozeline.evaluate import entities
 from clozeline.evaluate.calibration import cross_entropy, softmax
 from clozeline.evaluate.intervals import Counted
 from clozeline.tasks import supervised
-from clozeline.tasks.supervised import Check, Supervised
+from clozeline.tasks.supervised import IGNORED, Check, Supervised
 from clozeline.tokenizer import LongText, Tokenizer
 
 log = logging.getLogger("clozeline")
-
-IGNORED = -100
-"""The target of a token that is not learned from: a special token, or one that another window shows better."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from clozeline.bundle import Bundle
 from clozeline.data.packing import Samples
 from clozeline.errors import InputError, nearest
 from clozeline.files import staged, write_whole
+from clozeline.model.heads import Network
 from clozeline.precision import compute_dtype
 from clozeline.tasks.supervised import Check, Supervised
 from clozeline.train import distributed
@@ -36,6 +37,7 @@ from clozeline.train.loggers import open_loggers
 from clozeline.train.loop import Training
 from clozeline.train.report import Alarms, Epoch, Metrics, Ticker, curve
 from clozeline.train.settings import Settings
+from clozeline.train.teaching import forget, lesson
 
 FREE = ("save_every", "track")
 """Settings that a resumed run may change."""
@@ -95,6 +97,7 @@ def fit(
     card: Card | None = None,
     data: Mapping[str, str] | None = None,
     begun: Callable[[], None] | None = None,
+    teacher: Network | None = None,
     quiet: bool = False,
 ) -> Fitted:
     """Train `bundle` in place; at the end it holds the best model, as `out/model` does.
@@ -102,7 +105,8 @@ def fit(
     Ctrl-C ends the run after the step under way, with its state saved; a second one ends it at once. Processes that train
     together, on several machines too, need `out` to be one folder that all of them share.
 
-    data: what it learns from, in words, for the card; begun: called when the weights are about to change.
+    data: what it learns from, in words, for the card; begun: called when the weights are about to change; teacher: whose
+    answers `train` has, see `teaching.answered`.
 
     Raises:
         InputError: `out` holds another run, the data or settings of a resumed run have changed, or the disk is full.
@@ -128,7 +132,7 @@ def fit(
         alarms.say(task.notes(train.examples, () if validation is None else validation.examples))
     train = dataclasses.replace(train, examples=())  # the texts themselves are not needed any more
 
-    used = np.unique(train.ids) if validation is None else np.union1d(train.ids, validation.ids)
+    used: np.ndarray | None = np.unique(train.ids) if validation is None else np.union1d(train.ids, validation.ids)
     epochs: list[Epoch] = [] if state is None else [Epoch(**entry) for entry in state["epochs"]]
     losses: list[float] = [] if state is None else state["losses"]
     resumed_at = 0 if state is None else state["training"]["number"]
@@ -140,7 +144,11 @@ def fit(
         held = out / "metrics.jsonl" if group.first else None  # the first process writes for all
         metrics = Metrics(held, resumed_at, tracked)
         at_end.callback(lambda: metrics.close(ended))
-        training = Training(bundle.network, task, train, settings, used=used, device=device, group=group)
+        trained, learn = bundle.network, None
+        if teacher is not None:
+            trained, learn = lesson(task, bundle.network, teacher, train, settings, device)
+            used = None if learn.teacher else used  # which reads the same ids
+        training = Training(trained, task, train, settings, used=used, device=device, group=group, learn=learn)
         at_end.callback(training.finish)
         checks = None if validation is None else training.renumber(validation)
         if begun is not None:
@@ -223,6 +231,7 @@ def fit(
         curve(out / "curve.png", metrics.lines, epochs, best)
         write_whole(out / "run.json", json.dumps({**whole, "finished": True}, indent=2) + "\n")
         (out / "state.pt").unlink(missing_ok=True)
+        forget(out)
     return outcome(True)
 
 
@@ -253,7 +262,9 @@ def identity(
     digest, weights = hashlib.sha256(), hashlib.sha256()
     for samples in (train, validation):
         for array in (
-            () if samples is None else (samples.ids, samples.segments, samples.bounds, samples.first, samples.targets)
+            ()
+            if samples is None
+            else (samples.ids, samples.segments, samples.bounds, samples.first, samples.targets, samples.theirs)
         ):
             digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
     assert isinstance(bundle.task, Supervised)

@@ -12,14 +12,15 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from clozeline.data.packing import Samples, by_tokens, training_batches
+from clozeline.data.packing import Batch, Samples, by_tokens, training_batches
 from clozeline.errors import InputError
 from clozeline.model.heads import Network
 from clozeline.precision import compute_dtype
@@ -29,6 +30,9 @@ from clozeline.train.compact import CompactTable
 from clozeline.train.distributed import ALONE, Group
 from clozeline.train.masters import Masters
 from clozeline.train.settings import Settings
+
+Learn = Callable[[Network, Batch, Tensor | None], tuple[Tensor, Tensor]]
+"""(network, batch, weights of the outputs) -> the summed loss, and the weight to divide it by."""
 
 
 class Diverged(InputError):
@@ -70,6 +74,7 @@ class Training:
             matrices are in the computing precision, and adds the gradients up in fp32. Parameters whose `requires_grad`
             is False are not trained, nor are those that `settings.freeze` names, whose `requires_grad` is left alone.
         group: the processes that train together; each takes its share of a batch.
+        learn: the loss of a network on a batch; None is the task's own.
         used: token ids that the table must keep a row for while training, or None to train the whole table.
 
     Raises:
@@ -86,11 +91,13 @@ class Training:
         used: np.ndarray | None = None,
         device: torch.device | None = None,
         group: Group = ALONE,
+        learn: Learn | None = None,
     ) -> None:
         assert samples.targets is not None and len(samples) > 0, "training needs labelled examples"
         self.frozen = optim.frozen(network, settings.freeze)
         self.device = device or torch.device("cpu")
         self.network, self.task, self.settings, self.group = network.to(self.device), task, settings, group
+        self.learn: Learn = learn or task.learn
         self.table: CompactTable | None = None
         if used is not None and "encoder.embedding.tokens.weight" not in self.frozen:
             self.table = CompactTable(network.encoder.embedding.tokens, used)
@@ -133,7 +140,7 @@ class Training:
             torch.manual_seed(self.group.seed(self.settings.seed, self.number))
             for number, part in enumerate(by_tokens(self.samples.lengths[mine], self.settings.max_tokens)):
                 batch = self.samples.take(mine[part]).to(self.device)
-                total, weight = self.task.loss(self.task.logits(self.twin, batch.packed), batch, self.weights)
+                total, weight = self.learn(self.twin, batch, self.weights)
                 self.masters.collect.adding = number > 0
                 total.backward()
                 loss, count = loss + total.item(), count + weight.item()

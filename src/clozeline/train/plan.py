@@ -20,11 +20,13 @@ from torch import Tensor
 from clozeline.bundle import Bundle
 from clozeline.data.packing import Samples
 from clozeline.model import kernels
+from clozeline.model.heads import Network
 from clozeline.precision import compute_dtype
 from clozeline.tasks.supervised import Supervised
 from clozeline.train.loop import Step, Training
 from clozeline.train.report import duration
 from clozeline.train.settings import Settings
+from clozeline.train.teaching import lesson
 
 STEPS = 3
 """Real steps timed, after one that warms up."""
@@ -119,6 +121,7 @@ def plan(
     settings: Settings,
     device: torch.device,
     runs: int = 1,
+    teacher: Network | None = None,
 ) -> Plan:
     """Look at the data and take a few steps on a copy of the network; `bundle` stays as it is."""
     task, config = bundle.task, bundle.config
@@ -127,11 +130,15 @@ def plan(
     biased = bundle.network.encoder.positions.biased
     rate, width = config.attention_dropout, config.head_width
     note = kernels.refusal("varlen", device, dtype, dropout=rate, bias=biased, head_width=width)
-    used = np.unique(train.ids) if validation is None else np.union1d(train.ids, validation.ids)
+    used: np.ndarray | None = np.unique(train.ids) if validation is None else np.union1d(train.ids, validation.ids)
     units = train.apart() if task.windows_apart else train  # what a batch is made of
     mean = float(units.lengths.mean())
     few = settings.replace(batch_size=min(settings.batch_size, max(1, int(TOKENS / mean))))
-    training = Training(copy.deepcopy(bundle.network), task, train, few, used=used, device=device)
+    copied, learn = copy.deepcopy(bundle.network), None
+    if teacher is not None:
+        copied, learn = lesson(task, copied, teacher, train, few, device)
+        used = None if learn.teacher else used
+    training = Training(copied, task, train, few, used=used, device=device, learn=learn)
     masters = dict(training.network.named_parameters())
     trained = sum(part.numel() for name, part in masters.items() if name not in training.frozen)
     couples = zip(masters.values(), training.twin.parameters(), strict=True)

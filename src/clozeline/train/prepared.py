@@ -7,41 +7,71 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from clozeline import bundle as bundles
 from clozeline.bundle import Bundle
 from clozeline.data.packing import Samples
-from clozeline.data.readers import Columns
+from clozeline.data.readers import Columns, examples
 from clozeline.errors import InputError
+from clozeline.model.heads import Network
+from clozeline.student import check_teacher
 from clozeline.tasks.supervised import Supervised
+from clozeline.train.distributed import join
 from clozeline.train.plan import Split
 from clozeline.train.settings import Settings
+from clozeline.train.teaching import answered
 
+CPU = torch.device("cpu")
 log = logging.getLogger("clozeline")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Both sets as samples, what they are in words, and a bundle over the model's weights whose task fits them."""
+    """Both sets as samples, what they are in words, a bundle over the model's weights whose task fits, and who teaches."""
 
     bundle: Bundle
     train: Samples
     validation: Samples | None
     data: dict[str, str]
+    teacher: Network | None = None
 
 
-def prepare(bundle: Bundle, train: str | Path, validation: str | Path | None, columns: Columns, seed: int) -> Prepared:
+def prepare(
+    bundle: Bundle,
+    train: str | Path,
+    validation: str | Path | None,
+    columns: Columns,
+    seed: int,
+    *,
+    teacher: Bundle | None = None,
+    hard: float = 1.0,
+    out: Path | None = None,
+    device: torch.device = CPU,
+) -> Prepared:
     """Read both sets. A task that knows no labels takes those of the training data; `bundle` stays as it is.
 
+    teacher: whose answers the training data gets, see `teaching.answered`, on `device` and kept in `out`; hard: the
+    weight of the labels beside them; where it is 0 the data needs none.
+
     Raises:
-        InputError: the data cannot be read or used.
+        InputError: the data cannot be read or used, or the teacher cannot teach this task.
     """
     assert isinstance(bundle.task, Supervised)
-    read = bundle.task.read(train, "train", columns)
-    own = dataclasses.replace(bundle)
-    task = bundle.task.settled(read, str(train), columns).untuned()
+    labelled = teacher is None or hard > 0
+    own, task = dataclasses.replace(bundle), bundle.task.untuned()
+    if labelled:
+        read = bundle.task.read(train, "train", columns)
+        task = bundle.task.settled(read, str(train), columns).untuned()
+    else:
+        read = _texts(task, train, columns)
     bundles.settle(own, task, seed)
-    samples = task.samples(bundle.tokenizer, read)
+    samples = task.samples(bundle.tokenizer, read, targets=labelled)
+    if teacher is not None:
+        check_teacher(teacher, own)
+        samples = answered(samples, task, teacher.network, out, device, join(device))
     data = {f"training data `{train}`": str(Split.of(samples, task))}
     checks = None
     if validation is not None:
@@ -49,7 +79,15 @@ def prepare(bundle: Bundle, train: str | Path, validation: str | Path | None, co
         data[f"validation data `{validation}`"] = str(Split.of(checks, task))
     for lack in task.lacks(samples, checks):
         log.warning(lack)
-    return Prepared(own, samples, checks, data)
+    return Prepared(own, samples, checks, data, None if teacher is None else teacher.network)
+
+
+def _texts(task: Supervised, source: str | Path, columns: Columns) -> list[Any]:
+    """The texts of a file or data set, labels left out."""
+    if not task.from_text:
+        raise InputError(f"{task.name} learns from examples with answers only; give hard a weight above 0.")
+    where: dict[str, Any] = dict(text=columns.text, pair=columns.pair, columns=columns.names, encoding=columns.encoding)
+    return [task.example(each.text, each.pair, each.place) for each in examples(source, **where)]
 
 
 def planned(

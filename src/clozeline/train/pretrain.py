@@ -27,7 +27,9 @@ from clozeline.data.documents import Segments
 from clozeline.data.pretraining import Collator, Place, Schedule, Stream
 from clozeline.data.shards import Shards
 from clozeline.files import staged, write_whole
+from clozeline.model.heads import Network
 from clozeline.precision import compute_dtype
+from clozeline.tasks.distillation import DistilledWords, Match, Teacher
 from clozeline.tasks.pretraining import MaskedAndPairs, Sum, head_for, replaced_tokens
 from clozeline.train import cost, distributed
 from clozeline.train.folder import interruptible, machinery, open_run
@@ -35,6 +37,7 @@ from clozeline.train.loggers import open_loggers
 from clozeline.train.pretraining import Objectives, Pretraining, PretrainStep, averages, counted, passes
 from clozeline.train.pretraining_settings import PretrainSettings
 from clozeline.train.report import Metrics, Progress, pretraining_curve
+from clozeline.train.teaching import digest
 
 FREE = ("save_every", "validate_every", "log_every", "track")
 """Settings that a resumed run may change."""
@@ -44,6 +47,7 @@ BATCHES, POOLS = 16, 64
 """Batches that are shuffled together at least; pools that a run falls into at least, since a length holds for one."""
 BESIDE = ("shards", "tokenizer", "validation", "recipe.toml")
 """What may be in the folder of a run before it."""
+CPU = torch.device("cpu")
 log = logging.getLogger("clozeline")
 
 
@@ -80,12 +84,13 @@ def pretrain(
     resume: bool = False,
     overwrite: bool = False,
     card: Card | None = None,
+    teacher: Network | None = None,
     quiet: bool = False,
 ) -> Pretrained:
     """Train `bundle` in place on a corpus; `out/model` holds it after each validation and at the end.
 
     Ctrl-C ends the run after the step under way, with its state saved; a second one ends it at once. bundle: with the head
-    that `head_for` names. validation: held-out text.
+    that `head_for` names. validation: held-out text. teacher: a network with a masked-LM head to learn from.
 
     Raises:
         InputError: `out` holds another run, corpus or settings of a resumed run have changed, or the disk is full.
@@ -93,9 +98,11 @@ def pretrain(
     """
     group = distributed.join(device)
     whole = _identity(settings, bundle, shards, validation, device)
+    if teacher is not None:
+        whole["teacher"] = digest(teacher)
     group.agree("model, corpus and settings", whole)
     state = open_run(out, whole, resume, overwrite, group, beside=BESIDE)
-    objectives = made(bundle, settings)
+    objectives = made(bundle, settings, teacher, device)
     training = Pretraining(objectives, *reading(bundle, shards, settings), settings, device=device, group=group)
     checks = None if validation is None else reading(bundle, validation, settings, checking=True)
     here, peak, work = machinery(device, group), cost.peak(device, settings.precision), cost.flops(objectives, settings)
@@ -180,8 +187,21 @@ def pretrain(
     return outcome(True)
 
 
-def made(bundle: Bundle, settings: PretrainSettings) -> Objectives:
-    """The networks of the objectives around the bundle's."""
+def made(
+    bundle: Bundle, settings: PretrainSettings, teacher: Network | None = None, device: torch.device = CPU
+) -> Objectives:
+    """The networks of the objectives around the bundle's.
+
+    Raises:
+        InputError: a layer map, or heads, that do not fit student and teacher.
+    """
+    if teacher is not None:
+        hidden = settings.match if settings.hidden else None
+        heads = settings.relation_heads if settings.relations else None
+        match = Match.of(bundle.network, teacher, settings.layer_map, hidden, heads)
+        along = Teacher(teacher.twin(compute_dtype(settings.precision, device), device))
+        taught: dict[str, Any] = dict(temperature=settings.temperature, everywhere=settings.soft_at == "all")
+        return DistilledWords(bundle.network, along, match, seed=settings.seed, **taught)
     if settings.rtd:
         how: dict[str, Any] = dict(generator=settings.generator, embeddings=settings.embeddings, seed=settings.seed)
         return replaced_tokens(bundle.family, bundle.network, **how)
@@ -233,7 +253,7 @@ def check(
                 found = objectives(batch.to(device))
                 if number < real:
                     sums.append(found)
-                    counts = {name: count + counted(batch)[name] for name, count in counts.items()}
+                    counts = {name: count + counted(batch, settings)[name] for name, count in counts.items()}
     totals = group.total(*counts.values(), device=device)
     return averages(sums, dict(zip(counts, totals, strict=True)), group, device)
 
@@ -261,13 +281,10 @@ def _identity(
     settings: PretrainSettings, bundle: Bundle, shards: Shards, validation: Shards | None, device: torch.device
 ) -> dict[str, Any]:
     """What must be the same for a run to go on."""
-    weights = sha256()
-    for parameter in bundle.network.parameters():
-        weights.update(parameter.detach().cpu().contiguous().numpy().tobytes())
     return {
         "settings": {key: value for key, value in dataclasses.asdict(settings).items() if key not in FREE},
         "precision": str(compute_dtype(settings.precision, device)).removeprefix("torch."),
-        "model": {**dataclasses.asdict(bundle.config), "weights": weights.hexdigest()},
+        "model": {**dataclasses.asdict(bundle.config), "weights": digest(bundle.network)},
         "corpus": [
             None if each is None else sha256(each.manifest.json().encode()).hexdigest() for each in (shards, validation)
         ],

@@ -21,6 +21,7 @@ from clozeline.errors import InputError
 from clozeline.model.encoder import Encoder
 from clozeline.model.heads import MaskedLMHead, twin
 from clozeline.precision import compute_dtype
+from clozeline.tasks.distillation import DistilledWords
 from clozeline.tasks.pretraining import MaskedAndPairs, ReplacedTokens, Sum
 from clozeline.train import optim
 from clozeline.train.distributed import ALONE, Group
@@ -29,7 +30,9 @@ from clozeline.train.masters import Masters
 from clozeline.train.pretraining_settings import PretrainSettings
 from clozeline.train.sharded import Sharded
 
-Objectives = MaskedAndPairs | ReplacedTokens
+Objectives = MaskedAndPairs | ReplacedTokens | DistilledWords
+NAMES = ("mlm", "nsp", "sop", "rtd", "soft", "hidden", "relations")
+"""Of the objectives, and of the settings that weigh them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Pretraining:
     ) -> None:
         self.objectives, self.stream, self.collate = objectives.to(device), stream, collate
         self.settings, self.device, self.group = settings, device, group
-        self.weights = {name: getattr(settings, name) for name in ("mlm", "nsp", "sop", "rtd")}
+        self.weights = {name: getattr(settings, name) for name in NAMES}
         if settings.compile and device.type == "cpu":
             raise InputError("compile is for GPUs: on a CPU torch compiles no half-precision product; leave it out.")
         dtype = compute_dtype(settings.precision, device)
@@ -117,7 +120,7 @@ class Pretraining:
     def _step(self, portion: Portion, batches: list[Corrupted], real: int, began: float) -> PretrainStep:
         lengths = self.stream.lengths(portion.examples)[portion.rows]
         names = [name for name, weight in self.weights.items() if weight]
-        mine = [float(sum(counted(batch)[name] for batch in batches[:real])) for name in names]
+        mine = [float(sum(counted(batch, self.settings)[name] for batch in batches[:real])) for name in names]
         counts = dict(zip(names, self.group.total(*mine, device=self.device), strict=True))
         self.twin.train()
         sums: list[dict[str, Sum]] = []
@@ -192,9 +195,11 @@ def passes(lengths: np.ndarray, max_tokens: int, group: Group, *, equal: bool) -
     return parts + [order[:1]] * max(0, most - len(parts)), len(parts)
 
 
-def counted(batch: Corrupted) -> dict[str, int]:
+def counted(batch: Corrupted, settings: PretrainSettings) -> dict[str, int]:
     """How many answers each objective wants of a batch."""
-    return {"mlm": len(batch.chosen), "nsp": batch.paired, "sop": batch.paired, "rtd": batch.packed.layout.tokens}
+    masked, tokens = len(batch.chosen), batch.packed.layout.tokens
+    found = {"mlm": masked, "nsp": batch.paired, "sop": batch.paired, "rtd": tokens}
+    return found | {"soft": tokens if settings.soft_at == "all" else masked, "hidden": tokens, "relations": tokens}
 
 
 def averages(

@@ -14,6 +14,7 @@ import torch
 from clozeline.bundle import Bundle
 from clozeline.data.pretraining import Stream
 from clozeline.data.shards import Shards
+from clozeline.model.heads import Network
 from clozeline.precision import compute_dtype
 from clozeline.train import cost
 from clozeline.train.plan import kept_bytes
@@ -68,11 +69,16 @@ class PretrainPlan:
 
 
 def plan(
-    bundle: Bundle, shards: Shards, validation: Shards | None, settings: PretrainSettings, device: torch.device
+    bundle: Bundle,
+    shards: Shards,
+    validation: Shards | None,
+    settings: PretrainSettings,
+    device: torch.device,
+    teacher: Network | None = None,
 ) -> PretrainPlan:
     """Look at the corpus and take a few steps on a copy of the network; `bundle` stays as it is."""
     copied = dataclasses.replace(bundle, network=copy.deepcopy(bundle.network))
-    objectives = made(copied, settings)
+    objectives = made(copied, settings, teacher, device)
     size = min(TOKENS, settings.batch_tokens)
     few = settings.replace(
         batch_tokens=size, first_batch_tokens=0, max_tokens=min(size, settings.max_tokens), sharded=False

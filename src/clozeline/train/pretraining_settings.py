@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clozeline.errors import InputError
+from clozeline.train.distilling import Distilling
 from clozeline.train.settings import check_numbers, replaced
 
 Curve = Literal["linear", "cosine", "constant", "trapezoidal", "one_cycle"]
@@ -14,7 +15,7 @@ MaskUnit = Literal["token", "word", "span"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PretrainSettings:
+class PretrainSettings(Distilling):
     """How to pre-train. Shares are of the whole run, sizes in tokens with the special ones counted.
 
     Args:
@@ -62,6 +63,7 @@ class PretrainSettings:
         validate_every: steps between validations, and one at the end.
         log_every: steps between lines in metrics.jsonl.
         track: trackers that get the metrics beside metrics.jsonl: tensorboard, wandb, mlflow.
+        soft_at: where a teacher's probabilities are learned: at the "masked" tokens, or at "all", as in DistilBERT's code.
 
     Raises:
         InputError: a value that cannot be, with the setting named.
@@ -106,12 +108,14 @@ class PretrainSettings:
     validate_every: int = 1000
     log_every: int = 10
     track: tuple[str, ...] = ()
+    soft_at: Literal["masked", "all"] = "masked"
 
     def __post_init__(self) -> None:
         for name in ("track", "mask_split"):
             value = getattr(self, name)
             object.__setattr__(self, name, tuple(value) if isinstance(value, list | tuple) else (value,))
         check_numbers(self)
+        self.check_distilling()
         for name in ("batch_tokens", "length", "max_tokens", "save_every", "validate_every", "log_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
@@ -153,6 +157,10 @@ class PretrainSettings:
             raise InputError("rtd reads single segments; leave nsp and sop out.")
         if not (self.mlm or self.nsp or self.sop or self.rtd):
             raise InputError("There is nothing to learn: give mlm, nsp, sop or rtd a weight above 0.")
+        if self.distils and (self.nsp or self.sop or self.rtd or not self.mlm):
+            raise InputError(
+                "A teacher is learned from beside masked words alone; give mlm a weight, and leave nsp, sop, rtd out."
+            )
         if self.rtd and not self.mlm:
             raise InputError("rtd needs a generator, which learns by the masked-word loss; give mlm a weight too.")
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from clozeline.errors import InputError, nearest
+from clozeline.train.distilling import Distilling
 
 Given = TypeVar("Given")
 Schedule = Literal["linear", "cosine", "constant"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Distilling):
     """How to train. Rates are per step, sizes in examples or tokens.
 
     Defaults are Devlin et al. 2019, appendix A.3: batch 32, 2e-5, 3 epochs, 10 % warm-up, then linear decay, decay 0.01.
@@ -46,6 +47,7 @@ class Settings:
         grouping: put like lengths together inside shuffled windows of 50 batches.
         metric: the validation score that chooses the best epoch, such as macro_f1; None is the task's own.
         track: trackers that get the metrics beside metrics.jsonl: tensorboard, wandb, mlflow; one, or several in a list.
+        hard: weight of the labels beside what a teacher says; of texts without labels they are the teacher's answers.
 
     Raises:
         InputError: a value that cannot be, with the setting named.
@@ -69,6 +71,7 @@ class Settings:
     grouping: bool = True
     metric: str | None = None
     track: tuple[str, ...] = ()
+    hard: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "track", (self.track,) if isinstance(self.track, str) else tuple(self.track))
@@ -76,7 +79,8 @@ class Settings:
         for name in ("epochs", "batch_size", "max_tokens", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("learning_rate", "weight_decay", "freeze", "clip", "seed"):
+        self.check_distilling()
+        for name in ("learning_rate", "weight_decay", "freeze", "clip", "seed", "hard"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must not be negative.")
         if self.seed >= 2**32:

@@ -28,6 +28,7 @@ from clozeline.bundle import Bundle
 from clozeline.data.packing import Samples
 from clozeline.errors import InputError
 from clozeline.files import write_whole
+from clozeline.model.heads import Network
 from clozeline.train import distributed
 from clozeline.train.fit import Card, Fitted, Trial, fit, identity, reload
 from clozeline.train.folder import finished
@@ -35,6 +36,7 @@ from clozeline.train.loop import Diverged
 from clozeline.train.prepared import planned
 from clozeline.train.report import Epoch
 from clozeline.train.settings import Settings
+from clozeline.train.teaching import forget
 
 NAME = "trials.json"
 log = logging.getLogger("clozeline")
@@ -55,6 +57,7 @@ def fit_trials(
     card: Card | None = None,
     data: Mapping[str, str] | None = None,
     begun: Callable[[], None] | None = None,
+    teacher: Network | None = None,
     quiet: bool = False,
 ) -> Fitted:
     """Fit once for each learning rate and seed, from the same weights; `bundle` ends as the best run by validation.
@@ -66,7 +69,7 @@ def fit_trials(
         InputError: as `fit`; several runs without validation data, which could not be told apart; all of them diverged.
     """
     runs = planned(settings, seeds, learning_rates, validation)
-    given: dict[str, Any] = dict(device=device, quiet=quiet, card=card, data=data)
+    given: dict[str, Any] = dict(device=device, quiet=quiet, card=card, data=data, teacher=teacher)
     if len(runs) == 1:
         return fit(bundle, train, validation, out, runs[0], resume=resume, overwrite=overwrite, begun=begun, **given)
     if distributed.join(device).size > 1:
@@ -120,6 +123,7 @@ def fit_trials(
         if not run.finished:
             return dataclasses.replace(run, out=out, trials=series.trials, settings=None)
     _keep(out, series, best)
+    forget(out)
     reload(bundle, out / "model")
     bundle.fresh = []
     if begun is not None:
