@@ -7,7 +7,7 @@ import dataclasses
 from clozeline.bundle import Bundle
 from clozeline.tasks.supervised import Supervised
 from clozeline.train.fit import Fitted
-from clozeline.train.pretrain import Pretrained
+from clozeline.train.pretrain import Pretrained, said
 from clozeline.train.trials import summary
 
 PIPELINES = {
@@ -79,7 +79,7 @@ def pretraining_card(bundle: Bundle, run: Pretrained) -> str:
     lines += [f"- left out, because pairs were cut to their length: {run.skipped:,} tokens", "", "Settings:", ""]
     lines += [f"- {name}: {value}" for name, value in dataclasses.asdict(run.settings).items()]
     lines += ["", "At the last validation:", ""]
-    lines += [f"- {name}: loss {loss:.4f}, {100 * run.accuracy[name]:.2f} % right" for name, loss in run.losses.items()]
+    lines += [f"- {line}" for line in said(run.losses, run.accuracy)]
     return "\n".join([*lines, *LICENCE])
 
 

@@ -149,6 +149,7 @@ def pretrain(
 def train(recipe: PretrainRecipe, *, resume: bool, overwrite: bool, dry_run: bool, as_json: bool) -> int:
     """Do what a recipe says, and print how it went; gives the exit code."""
     from clozeline.pretrainer import planned, start
+    from clozeline.train.pretrain import said
 
     if dry_run:
         plan = planned(recipe)
@@ -166,11 +167,12 @@ def train(recipe: PretrainRecipe, *, resume: bool, overwrite: bool, dry_run: boo
     if not run.finished:
         return stopped(f"step {run.steps}")
     if not as_json:
-        for name, loss in run.losses.items():
-            print(f"{name}: loss {loss:.4f}, {100 * run.accuracy[name]:.1f} % right")
+        print("\n".join(said(run.losses, run.accuracy)))
         print(f"The model is in {folder}. Try it:")
         if recipe.settings.mlm and not recipe.settings.rtd:
             print(shlex.join(["clozeline", "fill-mask", str(folder), "The capital of France is [MASK]."]))
+        if recipe.teacher is not None:
+            print(shlex.join(["clozeline", "compare", recipe.teacher, str(folder)]))
         print(shlex.join(["clozeline", "finetune", str(folder), "train.csv", "--validation", "dev.csv"]))
     return 0
 

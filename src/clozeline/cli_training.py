@@ -50,20 +50,25 @@ def finetune(
 
 def _train(recipe: Recipe, *, resume: bool, overwrite: bool, dry_run: bool, as_json: bool) -> int:
     from clozeline.tasks import known
+    from clozeline.tasks.supervised import Supervised
     from clozeline.train.trials import summary
 
     given: dict[str, Any] = dict(train=recipe.train, validation=recipe.validation, settings=recipe.settings)
     given |= recipe.where()
     seed, device = recipe.settings.seed, recipe.device
     teacher = None if recipe.teacher is None else clozeline.load(recipe.teacher, device=device)
-    if recipe.model is not None or teacher is None:
+    if teacher is None:
         task = known.made(recipe.task, recipe.task_options())
         loaded = clozeline.load(recipe.model or "", task, device=device, seed=seed)
     else:
         from clozeline.distiller import student_model
 
+        own = teacher.task
+        if not isinstance(own, Supervised) or own.name != recipe.task:
+            what = "has no task" if own is None else f"is a {type(own).__name__} model"
+            raise InputError(f"{recipe.teacher} {what} and cannot teach {recipe.task}.")
         how: dict[str, Any] = dict(layer_map=recipe.settings.layer_map, device=device, seed=seed, quiet=not FIRST)
-        loaded = student_model(teacher, options=recipe.task_options(), **recipe.sizes(), **how)
+        loaded = student_model(teacher, recipe.model, options=recipe.task_options(), **recipe.sizes(), **how)
     given["teacher"] = teacher
     several: dict[str, Any] = dict(seeds=recipe.seeds, learning_rates=recipe.learning_rates)
     if dry_run:
@@ -93,7 +98,8 @@ def _train(recipe: Recipe, *, resume: bool, overwrite: bool, dry_run: bool, as_j
         print(f"The model is in {folder}. Try it:")
         print(shlex.join(["clozeline", "predict", str(folder), *TRY.get(recipe.task, TRY["text-classification"])]))
         if recipe.teacher is not None:
-            print(shlex.join(["clozeline", "compare", recipe.teacher, str(folder), recipe.validation or recipe.train]))
+            labelled = [recipe.validation] if recipe.validation else []
+            print(shlex.join(["clozeline", "compare", recipe.teacher, str(folder), *labelled]))
     return 0
 
 
@@ -101,6 +107,7 @@ def distill(
     teacher: str,
     /,
     *data: Annotated[str, Parameter(help="Training data of the teacher's task, or a corpus; then KEY=VALUE changes.")],
+    more: Annotated[tuple[str, ...], Parameter(name="--data", negative=(), help="The same as DATA.")] = (),
     student: Annotated[str | None, Parameter(help="A model to train, instead of one made from the teacher.")] = None,
     flags: Annotated[DistillFlags | None, Parameter(name="*")] = None,
     resume: Switch = False,
@@ -119,8 +126,7 @@ def distill(
     given = {} if flags is None else {name: value for name, value in vars(flags).items() if value is not None}
     task = _task_of(teacher)
     how: dict[str, Any] = dict(resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json)
-    sources = [each for each in data if "=" not in each]
-    changes = [each for each in data if "=" in each]
+    sources, changes = pretraining_recipe.divided([*more, *data])
     own = pretraining_recipe.KEYS if task is None else recipes.KEYS
     for key in given:
         if key not in own:

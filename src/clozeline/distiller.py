@@ -22,6 +22,7 @@ from clozeline.student import student_of
 from clozeline.tasks.supervised import Supervised
 from clozeline.train.fit import Fitted
 from clozeline.train.pretrain import Pretrained
+from clozeline.train.settings import Settings
 
 
 def distill(
@@ -50,24 +51,22 @@ def distill(
     """
     loaded = teacher if isinstance(teacher, Model) else load(teacher, device=changes.get("device"))
     if not isinstance(loaded.task, Supervised):
+        if isinstance(teacher, Model):
+            raise InputError("Masked words are taught by a model on the disk: save it, and give its folder.")
         model = None if student is None else str(student)
-        return pretrain(data, out=out, teacher=loaded.name, model=model, quiet=quiet, **changes)
+        return pretrain(data, out=out, teacher=str(teacher), model=model, quiet=quiet, **changes)
     if not isinstance(data, str | Path):
         raise InputError("A task is learned from one file or data set; give its name.")
-    device, sizes = changes.pop("device", None), {name: changes.pop(name) for name in STUDENT if name in changes}
-    how: dict[str, Any] = dict(seed=changes.get("seed", 0), device=device)
-    if student is None:
-        made = student_model(loaded, **sizes, layer_map=changes.get("layer_map", ()), quiet=quiet, **how)
-    elif sizes:
-        given = ", ".join(sizes)
-        raise InputError(f"{given} is of a student made from its teacher; {student} is as it is, leave one out.")
-    else:
-        made = load(student, loaded.task, **how)
+    settings = changes.get("settings") or Settings()
+    how: dict[str, Any] = {name: changes.get(name, getattr(settings, name)) for name in ("seed", "layer_map")}
+    sizes = {name: changes.pop(name) for name in STUDENT if name in changes}
+    made = student_model(loaded, student, **sizes, **how, device=changes.pop("device", None), quiet=quiet)
     return made.fit(data, teacher=loaded, out=out, quiet=quiet, **changes)
 
 
 def student_model(
     teacher: Model,
+    student: str | Path | None = None,
     *,
     shape: str | None = None,
     layer_map: Sequence[int] = (),
@@ -79,7 +78,7 @@ def student_model(
 ) -> Model:
     """A smaller model for the teacher's task, with its vocabulary and what fits of its weights; see `student_of`.
 
-    options: settings of the task that are other than the teacher's.
+    student: a model to take instead; options: settings of the task that are other than the teacher's.
 
     Raises:
         InputError: as `student_of`; the teacher is not trained for a task, or its task has no such setting.
@@ -92,8 +91,13 @@ def student_model(
         if name not in known:
             raise InputError(f"{name} is no setting of {own.task.name}: {nearest(name, known)}")
     task = dataclasses.replace(own.task.untuned(), **(options or {}))  # type: ignore[type-var]
+    if student is not None:
+        if given := ", ".join([*(["shape"] if shape else []), *sizes]):
+            raise InputError(f"{given} is of a student made from its teacher; {student} is as it is, leave one out.")
+        return load(student, task, device=device, seed=seed)
     made = student_of(own, shape=shape, sizes=sizes, layers=layer_map, seed=seed)
     if not quiet:
         print(made, file=sys.stderr)
-    bundle = Bundle(f"a student of {own.name}", made.family, made.network, own.tokenizer, task, [])
+    words = own.tokenizer.limited(made.network.config.max_length)
+    bundle = Bundle(f"a student of {own.name}", made.family, made.network, words, task, made.fresh)
     return Model(bundle, "fp32", pick_device(device), seed)

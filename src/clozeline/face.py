@@ -36,7 +36,7 @@ from clozeline.train.fit import Fitted
 from clozeline.train.plan import Plan, plan
 from clozeline.train.prepared import planned, prepare
 from clozeline.train.settings import Settings
-from clozeline.train.trials import fit_trials
+from clozeline.train.trials import fit_trials, refuse_runs
 
 log = logging.getLogger("clozeline")
 
@@ -152,7 +152,8 @@ class Model:
         """
         where = Columns(text=text, pair=pair, label=label, choices=choices, names=columns, encoding=encoding)
         other, settings = self._taught(teacher, settings, changes)
-        how: dict[str, Any] = dict(teacher=other, hard=settings.hard, device=self._device)
+        refuse_runs(Path(out), seeds > 1 or len(learning_rates) > 1, resume=resume, overwrite=overwrite)
+        how: dict[str, Any] = dict(teacher=other, settings=settings, device=self._device)
         ready = prepare(self._bundle, train, validation, where, self._seed, out=Path(out), **how)
 
         def begun() -> None:
@@ -203,7 +204,7 @@ class Model:
         """
         where = Columns(text=text, pair=pair, label=label, choices=choices, names=columns, encoding=encoding)
         other, settings = self._taught(teacher, settings, changes)
-        how: dict[str, Any] = dict(teacher=other, hard=settings.hard, device=self._device)
+        how: dict[str, Any] = dict(teacher=other, settings=settings, device=self._device)
         ready = prepare(self._bundle, train, validation, where, self._seed, **how)
         runs = planned(settings, seeds, learning_rates, ready.validation)
         return plan(ready.bundle, ready.train, ready.validation, runs[0], self._device, len(runs), ready.teacher)

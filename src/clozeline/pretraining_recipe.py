@@ -125,14 +125,19 @@ class PretrainRecipe:
 KEYS: dict[str, Key] = recipe.keys(PretrainRecipe, setting=False) | recipe.keys(PretrainSettings, setting=True)
 
 
+def divided(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Arguments as sources and key=value changes; a file may have such a name too."""
+    changes = [each for each in given if re.match(r"[a-z_0-9]+=", each) and not Path(each).exists()]
+    return [each for each in given if each not in changes], changes
+
+
 def resolve(given: Sequence[str], flags: Mapping[str, Any]) -> PretrainRecipe:
     """The recipe of a command: a file or parts of a corpus, then key=value changes, then flags; what comes later wins.
 
     Raises:
         InputError: as `recipe.read`, `recipe.assignments` and `PretrainRecipe.of`.
     """
-    changes = [each for each in given if re.match(r"[a-z_0-9]+=", each) and not Path(each).exists()]
-    sources = [each for each in given if each not in changes]
+    sources, changes = divided(given)
     values: dict[str, Any] = {"corpus": tuple(sources)} if sources else {}
     if sources and sources[0].endswith(".toml"):
         if len(sources) > 1:

@@ -90,7 +90,7 @@ def student_of(
     if not layers and (shape is None or config.layers <= mine.layers):
         layers = spread(mine.layers, config.layers)
     own_head = family is teacher.family or kind == "masked_lm"
-    fresh = _take(network, source.network, layers if source is teacher else (), heads=own_head)
+    fresh = _take(network, source.network, layers if source is teacher else None, heads=own_head)
     if any(re.match(r"encoder\.layers\.\d+\.attention\.qkv", name) for name in fresh):
         layers = ()
     return Student(family, network.eval(), tuple(layers), fresh)
@@ -140,12 +140,22 @@ def keep_layers(bundle: Bundle, layers: Sequence[int]) -> Bundle:
 
 
 @torch.no_grad()
-def _take(network: Network, teacher: Network, layers: Sequence[int], *, heads: bool) -> list[str]:
-    """Fill a network with the tensors of a teacher that have their names and sizes there; gives the names of the others."""
+def _take(network: Network, teacher: Network, layers: Sequence[int] | None, *, heads: bool) -> list[str]:
+    """Fill a network with the tensors of a teacher that have their names and sizes there; gives the names of the others.
+
+    layers: of the teacher, the one for each layer, none for layers that are all fresh; None where both have the same.
+    """
     theirs, fresh = teacher.state_dict(), []
+    cut = network.config.heads != teacher.config.heads  # other parts of the same vectors
     for name, value in network.state_dict().items():
         source = _source(name, teacher, layers)
-        found = None if source is None or (name.startswith("head.") and not heads) else theirs.get(source)
+        apart = (name.startswith("head.") and not heads) or (cut and ".attention." in name)
+        found = None if source is None or apart else theirs.get(source)
+        if name.endswith("positions.table.weight") and found is not None and found.shape[1] == value.shape[1]:
+            begin, other = (getattr(each.config.positions, "offset", 0) for each in (network, teacher))
+            rows = min(len(value) - begin, len(found) - other)
+            value[begin : begin + rows] = found[other : other + rows]
+            continue
         if found is None or found.shape != value.shape:
             fresh.append(name)
         else:
@@ -158,27 +168,37 @@ def _take(network: Network, teacher: Network, layers: Sequence[int], *, heads: b
     return fresh
 
 
-def _source(name: str, teacher: Network, layers: Sequence[int]) -> str | None:
+def _source(name: str, teacher: Network, layers: Sequence[int] | None) -> str | None:
     """The teacher's name of a tensor; None of one in a layer that begins as none of the teacher's."""
-    if (found := re.match(r"encoder\.layers\.(\d+)\.(.+)", name)) and layers:
-        return f"encoder.layers.{layers[int(found[1])]}.{found[2]}"
+    if (found := re.match(r"encoder\.layers\.(\d+)\.(.+)", name)) and layers is not None:
+        at = int(found[1])
+        return f"encoder.layers.{teacher.encoder.order[layers[at]]}.{found[2]}" if at < len(layers) else None
     if teacher.kind == "pretraining":
         return re.sub(r"^head\.", "head.masked_lm.", name)
     return name
 
 
+PROBE = "The Café's 3.5% naïve—re-run: 東京 😀 don't @user_name #ÇA  (x)\n"
+"""Letters of both cases, accents, numbers, signs and scripts that tokenizers treat differently."""
+
+
 def check_words(teacher: Bundle, student: Bundle) -> None:
-    """InputError where teacher and student do not have the same tokens."""
-    theirs, mine = teacher.tokenizer.vocabulary(), student.tokenizer.vocabulary()
-    if mine == theirs:
-        return
-    sizes = f"{student.name} has {len(mine):,} tokens and {teacher.name} {len(theirs):,}"
-    pairs = enumerate(zip(mine, theirs, strict=False))
-    other = (f"token {at} is {a!r} in {student.name} and {b!r} in {teacher.name}" for at, (a, b) in pairs if a != b)
-    raise InputError(
-        f"Teacher and student must read the same tokens, but {next(other, sizes)}; "
-        "take a student with the teacher's tokenizer."
+    """InputError where teacher and student do not read a text as the same tokens."""
+    theirs, mine = teacher.tokenizer, student.tokenizer
+    pairs = (
+        (at, a, b) for at, (a, b) in enumerate(zip(mine.vocabulary(), theirs.vocabulary(), strict=False)) if a != b
     )
+    found = next((f"token {at} is {a!r} in {student.name} and {b!r} in {teacher.name}" for at, a, b in pairs), None)
+    if mine.vocab_size != theirs.vocab_size or student.config.vocab_size != teacher.config.vocab_size:
+        both = ((each.name, each.tokenizer.vocab_size, each.config.vocab_size) for each in (student, teacher))
+        found = found or " and ".join(f"{name} has {a:,} tokens and a table of {b:,}" for name, a, b in both)
+    (ours,), (other,) = (each.plain([PROBE]) for each in (mine, theirs))
+    if found is None and ours.tolist() != other.tolist():
+        found = f"{student.name} and {teacher.name} split text in different ways"
+    if found is not None:
+        raise InputError(
+            f"Teacher and student must read the same tokens, but {found}; take a student with the teacher's tokenizer."
+        )
 
 
 def check_teacher(teacher: Bundle, student: Bundle) -> None:
@@ -192,7 +212,7 @@ def check_teacher(teacher: Bundle, student: Bundle) -> None:
     if teacher.fresh:
         raise InputError(f"{teacher.name} has no trained head for {theirs.name}; train the teacher first.")
     assert isinstance(mine, Supervised)
-    if mine.outputs and mine.outputs != theirs.outputs:
+    if mine.outputs != theirs.outputs:
         raise InputError(
             f"{teacher.name} answers with {', '.join(theirs.outputs)}, and {student.name} with {', '.join(mine.outputs)}; "
             "both must have the same outputs in the same order."

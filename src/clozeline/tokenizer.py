@@ -118,6 +118,10 @@ class Tokenizer:
         backend, settings = read_folder(Path(folder))
         return cls(backend, settings, max_length)
 
+    def limited(self, max_length: int) -> Tokenizer:
+        """The same one for a model that reads so many tokens at once, or fewer where this one's does."""
+        return Tokenizer(self._backend, dict(self._settings), max_length)
+
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, which transformers loads too.
 

@@ -48,3 +48,8 @@ def test_the_peer_of_tasks_is_ready(data: Path, minilm: Path) -> None:
     if importlib.util.find_spec("accelerate") is None:
         pytest.skip("accelerate, which transformers' Trainer needs, is not installed")
     assert "| wnut17 | trainer | 1 |" in run("tasks.py", "--threads", "1", "--only", "trainer", "--data", "wnut17")
+
+
+def test_distill_is_ready(data: Path, minilm: Path, tmp_path: Path) -> None:
+    shown = run("distill.py", "--threads", "1", "--only", "teacher", "distilled", "--keep", str(tmp_path))
+    assert "| distilled | 1 |" in shown

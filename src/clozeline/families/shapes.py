@@ -42,6 +42,8 @@ def resized(family: Family, raw: Mapping[str, Any], sizes: Sizes) -> EncoderConf
     changes = dict(sizes)
     if "dropout" in changes:
         changes["attention_dropout"] = changes["dropout"]
+    if "layers" in changes:  # the kinds of layers are those of so many
+        raw = {key: value for key, value in raw.items() if key != "layer_types"}
     spelled = {ours: theirs for ours, theirs, _ in family.fields} | {"embedding_width": "embedding_size"}
     later = {name: value for name, value in changes.items() if name == "max_length" or name not in spelled}
     own = {spelled[name]: value for name, value in changes.items() if name not in later}

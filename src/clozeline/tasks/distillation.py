@@ -28,15 +28,21 @@ from clozeline.tasks.pretraining import Sum
 from clozeline.tasks.supervised import Supervised
 
 ROWS = 1024
-"""Tokens whose logits over the vocabulary are there at once."""
+"""Tokens whose logits over the vocabulary are worked out at once."""
 
 
 class Teacher:
     """A trained network that others learn from: it is neither trained nor copied with them."""
 
     def __init__(self, network: Network) -> None:
-        """network: a twin, on the device and in the precision that it computes in; its parameters get no gradient."""
-        self.network = network.eval().requires_grad_(False)
+        """network: a twin, on the device and in the precision that it computes in.
+
+        What it shares with another network is copied, for that may be trained meanwhile, even as this one's student.
+        """
+        self.network = network.eval()
+        for module in network.modules():
+            for name, part in module.named_parameters(recurse=False):
+                setattr(module, name, nn.Parameter(part.detach().clone(), requires_grad=False))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
@@ -146,16 +152,25 @@ class DistilledWords(nn.Module):
     """Masked words, learned from the text and from a teacher that reads the same batch.
 
     everywhere: the teacher's probabilities are learned at all tokens, as DistilBERT's code does; else at the masked ones.
+    soft: whether they are learned at all; without, its head is not asked.
     """
 
     def __init__(
-        self, network: Network, teacher: Teacher, match: Match, *, temperature: float, everywhere: bool, seed: int = 0
+        self,
+        network: Network,
+        teacher: Teacher,
+        match: Match,
+        *,
+        temperature: float,
+        everywhere: bool,
+        soft: bool = True,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.learner = Learner(network, teacher.network, match, seed)
         self.network_of = (network,)  # in a tuple: its parts are the learner's
         self.teacher, self.match = teacher, match
-        self.temperature, self.everywhere = temperature, everywhere
+        self.temperature, self.everywhere, self.soft = temperature, everywhere, soft
         if isinstance(network.head, PretrainingHead):
             network.head.pair.requires_grad_(False)
 
@@ -164,7 +179,14 @@ class DistilledWords(nn.Module):
         packed = batch.packed
         mine = trace(self.learner.encoder, packed, self.match.of_student())
         theirs = self.teacher.trace(packed, self.match.of_teacher(self.teacher))
-        rows, targets = batch.chosen, batch.targets
+        found = self._words(batch, mine.states[-1], theirs.states[-1])
+        return found | self.match.losses(mine, theirs, packed.layout, self.learner.project)
+
+    def _words(self, batch: Corrupted, mine_TD: Tensor, theirs_TD: Tensor) -> dict[str, Sum]:
+        """The sums of "mlm" and "soft"."""
+        packed, rows, targets = batch.packed, batch.chosen, batch.targets
+        if not self.soft:
+            return {"mlm": Sum(*_words(self.learner).loss(mine_TD, rows, targets))}
         if self.everywhere:
             targets = torch.full_like(packed.ids, -1).index_copy(0, rows, targets)
             rows = torch.arange(len(targets), device=targets.device)
@@ -172,8 +194,8 @@ class DistilledWords(nn.Module):
         parts = []
         for some, wanted in zip(rows.split(ROWS), targets.split(ROWS), strict=True):
             with torch.no_grad():
-                logits_MV = other(theirs.states[-1], some)
-            x_MD = words.transform(mine.states[-1][some])
+                logits_MV = other(theirs_TD, some)
+            x_MD = words.transform(mine_TD[some])
             parts.append(
                 torch.stack(
                     TaughtVocabularyLoss.apply(  # type: ignore[no-untyped-call]
@@ -181,9 +203,8 @@ class DistilledWords(nn.Module):
                     )
                 )
             )
-        loss, right, soft, agreed = torch.stack(parts).sum(0) if parts else mine.states[-1].new_zeros(4).float()
-        found = {"mlm": Sum(loss, right), "soft": Sum(soft, agreed)}
-        return found | self.match.losses(mine, theirs, packed.layout, self.learner.project)
+        loss, right, soft, agreed = torch.stack(parts).sum(0) if parts else mine_TD.new_zeros(4).float()
+        return {"mlm": Sum(loss, right), "soft": Sum(soft, agreed)}
 
     def kept(self) -> Network:
         """What is saved at the end."""

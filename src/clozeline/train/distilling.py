@@ -59,6 +59,7 @@ class Distilling:
             raise InputError(
                 "There is nothing to learn from the teacher: give soft, hidden or relations a weight above 0."
             )
-        if self.distils and not there:
-            given = next(name for name in ("soft", "hidden", "relations") if getattr(self, name))
-            raise InputError(f"{given} is learned from a teacher; name one, or leave {given} out.")
+        given = [name for name in ("soft", "hidden", "relations", "layer_map", "relation_heads") if getattr(self, name)]
+        given += ["hard"] if getattr(self, "hard", 1.0) != 1 else []
+        if given and not there:
+            raise InputError(f"{given[0]} is of learning from a teacher; name one, or leave {given[0]} out.")

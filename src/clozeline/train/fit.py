@@ -31,13 +31,12 @@ from clozeline.files import staged, write_whole
 from clozeline.model.heads import Network
 from clozeline.precision import compute_dtype
 from clozeline.tasks.supervised import Check, Supervised
-from clozeline.train import distributed
+from clozeline.train import distributed, teaching
 from clozeline.train.folder import interruptible, machinery, open_run
 from clozeline.train.loggers import open_loggers
 from clozeline.train.loop import Training
 from clozeline.train.report import Alarms, Epoch, Metrics, Ticker, curve
 from clozeline.train.settings import Settings
-from clozeline.train.teaching import forget, lesson
 
 FREE = ("save_every", "track")
 """Settings that a resumed run may change."""
@@ -114,12 +113,9 @@ def fit(
     """
     task = bundle.task
     assert isinstance(task, Supervised)
-    if settings.metric is not None and settings.metric not in task.metrics:
-        raise InputError(f"metric is {settings.metric!r}; {nearest(settings.metric, task.metrics)}")
-    if settings.patience is not None and validation is None:
-        raise InputError("patience stops by the validation score; give validation data, or leave patience out.")
+    check(task, settings, validation is not None)
     group = distributed.join(device)
-    whole = identity(settings, bundle, train, validation, device)
+    whole = identity(settings, bundle, train, validation, device, teacher)
     group.agree("model, data and settings", whole)
     state = open_run(out, whole, resume, overwrite, group)
     alarms = Alarms()
@@ -128,7 +124,7 @@ def fit(
     for name, samples in (("training", train), ("validation", validation)):
         if samples is not None:
             alarms.data(name, samples.cut, task.long, limit)
-    if group.first:
+    if group.first and train.examples:
         alarms.say(task.notes(train.examples, () if validation is None else validation.examples))
     train = dataclasses.replace(train, examples=())  # the texts themselves are not needed any more
 
@@ -146,7 +142,7 @@ def fit(
         at_end.callback(lambda: metrics.close(ended))
         trained, learn = bundle.network, None
         if teacher is not None:
-            trained, learn = lesson(task, bundle.network, teacher, train, settings, device)
+            trained, learn = teaching.lesson(task, bundle.network, teacher, train, settings, device)
             used = None if learn.teacher else used  # which reads the same ids
         training = Training(trained, task, train, settings, used=used, device=device, group=group, learn=learn)
         at_end.callback(training.finish)
@@ -231,8 +227,16 @@ def fit(
         curve(out / "curve.png", metrics.lines, epochs, best)
         write_whole(out / "run.json", json.dumps({**whole, "finished": True}, indent=2) + "\n")
         (out / "state.pt").unlink(missing_ok=True)
-        forget(out)
+        teaching.forget(out)
     return outcome(True)
+
+
+def check(task: Supervised, settings: Settings, validated: bool) -> None:
+    """InputError where the settings do not fit the task, or need validation data that is not there."""
+    if settings.metric is not None and settings.metric not in task.metrics:
+        raise InputError(f"metric is {settings.metric!r}; {nearest(settings.metric, task.metrics)}")
+    if settings.patience is not None and not validated:
+        raise InputError("patience stops by the validation score; give validation data, or leave patience out.")
 
 
 def _best(epochs: list[Epoch]) -> Epoch | None:
@@ -256,15 +260,18 @@ def _epoch(found: Check, task: Supervised, training: Training, train_loss: float
 
 
 def identity(
-    settings: Settings, bundle: Bundle, train: Samples, validation: Samples | None, device: torch.device
+    settings: Settings,
+    bundle: Bundle,
+    train: Samples,
+    validation: Samples | None,
+    device: torch.device,
+    teacher: Network | None = None,
 ) -> dict[str, Any]:
     """What must be the same for a run to go on; when it is saved and who is told of it may change."""
     digest, weights = hashlib.sha256(), hashlib.sha256()
     for samples in (train, validation):
         for array in (
-            ()
-            if samples is None
-            else (samples.ids, samples.segments, samples.bounds, samples.first, samples.targets, samples.theirs)
+            () if samples is None else (samples.ids, samples.segments, samples.bounds, samples.first, samples.targets)
         ):
             digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
     assert isinstance(bundle.task, Supervised)
@@ -277,6 +284,7 @@ def identity(
         "task": {"name": bundle.task.name, **dataclasses.asdict(bundle.task)},  # type: ignore[call-overload]
         "model": {**dataclasses.asdict(bundle.config), "weights": weights.hexdigest()},
         "data": digest.hexdigest(),
+        **({} if teacher is None else {"teacher": teaching.digest(teacher)}),
     }
 
 

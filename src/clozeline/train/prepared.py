@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from clozeline import bundle as bundles
@@ -20,11 +21,13 @@ from clozeline.model.heads import Network
 from clozeline.student import check_teacher
 from clozeline.tasks.supervised import Supervised
 from clozeline.train.distributed import join
+from clozeline.train.fit import check
 from clozeline.train.plan import Split
 from clozeline.train.settings import Settings
-from clozeline.train.teaching import answered
+from clozeline.train.teaching import answered, asked
 
 CPU = torch.device("cpu")
+DEFAULT = Settings()
 log = logging.getLogger("clozeline")
 
 
@@ -47,37 +50,49 @@ def prepare(
     seed: int,
     *,
     teacher: Bundle | None = None,
-    hard: float = 1.0,
+    settings: Settings = DEFAULT,
     out: Path | None = None,
     device: torch.device = CPU,
 ) -> Prepared:
     """Read both sets. A task that knows no labels takes those of the training data; `bundle` stays as it is.
 
-    teacher: whose answers the training data gets, see `teaching.answered`, on `device` and kept in `out`; hard: the
-    weight of the labels beside them; where it is 0 the data needs none.
+    teacher: whose answers the training data gets, see `teaching.answered`, on `device` and kept in `out`; settings:
+    of the run; where `hard` is 0 the data needs no labels.
 
     Raises:
         InputError: the data cannot be read or used, or the teacher cannot teach this task.
     """
     assert isinstance(bundle.task, Supervised)
-    labelled = teacher is None or hard > 0
+    labelled = teacher is None or settings.hard > 0
     own, task = dataclasses.replace(bundle), bundle.task.untuned()
+    if teacher is not None and isinstance(teacher.task, Supervised) and not task.outputs:
+        task = task.with_outputs(teacher.task.outputs)
     if labelled:
-        read = bundle.task.read(train, "train", columns)
-        task = bundle.task.settled(read, str(train), columns).untuned()
+        read = task.read(train, "train", columns)
+        task = task.settled(read, str(train), columns)
     else:
         read = _texts(task, train, columns)
     bundles.settle(own, task, seed)
     samples = task.samples(bundle.tokenizer, read, targets=labelled)
     if teacher is not None:
+        check(task, settings, validation is not None)
         check_teacher(teacher, own)
-        samples = answered(samples, task, teacher.network, out, device, join(device))
+        asked(settings, own.network, teacher.network)
+        most, longest = teacher.config.max_length, int(np.diff(samples.bounds).max())
+        if longest > most:
+            raise InputError(
+                f"{teacher.name} reads {most} tokens at once, and the training data has {longest} in one sequence; give "
+                f"max_length {most}."
+            )
+        how: dict[str, Any] = dict(precision=settings.precision, shape_only=out is None and labelled)
+        if settings.soft or not labelled:
+            samples = answered(samples, task, teacher.network, out, device, join(device), **how)
     data = {f"training data `{train}`": str(Split.of(samples, task))}
     checks = None
     if validation is not None:
         checks = task.samples(bundle.tokenizer, task.read(validation, "validation", columns))
         data[f"validation data `{validation}`"] = str(Split.of(checks, task))
-    for lack in task.lacks(samples, checks):
+    for lack in task.lacks(samples, checks) if labelled else ():
         log.warning(lack)
     return Prepared(own, samples, checks, data, None if teacher is None else teacher.network)
 

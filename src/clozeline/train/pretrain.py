@@ -29,7 +29,7 @@ from clozeline.data.shards import Shards
 from clozeline.files import staged, write_whole
 from clozeline.model.heads import Network
 from clozeline.precision import compute_dtype
-from clozeline.tasks.distillation import DistilledWords, Match, Teacher
+from clozeline.tasks.distillation import DistilledWords, Teacher
 from clozeline.tasks.pretraining import MaskedAndPairs, Sum, head_for, replaced_tokens
 from clozeline.train import cost, distributed
 from clozeline.train.folder import interruptible, machinery, open_run
@@ -37,7 +37,7 @@ from clozeline.train.loggers import open_loggers
 from clozeline.train.pretraining import Objectives, Pretraining, PretrainStep, averages, counted, passes
 from clozeline.train.pretraining_settings import PretrainSettings
 from clozeline.train.report import Metrics, Progress, pretraining_curve
-from clozeline.train.teaching import digest
+from clozeline.train.teaching import asked, digest
 
 FREE = ("save_every", "validate_every", "log_every", "track")
 """Settings that a resumed run may change."""
@@ -196,11 +196,10 @@ def made(
         InputError: a layer map, or heads, that do not fit student and teacher.
     """
     if teacher is not None:
-        hidden = settings.match if settings.hidden else None
-        heads = settings.relation_heads if settings.relations else None
-        match = Match.of(bundle.network, teacher, settings.layer_map, hidden, heads)
+        match = asked(settings, bundle.network, teacher)
         along = Teacher(teacher.twin(compute_dtype(settings.precision, device), device))
         taught: dict[str, Any] = dict(temperature=settings.temperature, everywhere=settings.soft_at == "all")
+        taught |= dict(soft=settings.soft > 0)
         return DistilledWords(bundle.network, along, match, seed=settings.seed, **taught)
     if settings.rtd:
         how: dict[str, Any] = dict(generator=settings.generator, embeddings=settings.embeddings, seed=settings.seed)
@@ -220,7 +219,8 @@ def reading(
 ) -> tuple[Stream, Collator]:
     """How the corpus is read. checking: one pass over it, always with the same masks, in full batches and lengths."""
     tokenizer = bundle.tokenizer
-    masking = Masking(settings.mask_rate, settings.split, settings.mask_unit) if settings.mlm else None
+    masks = settings.mlm or settings.distils
+    masking = Masking(settings.mask_rate, settings.split, settings.mask_unit) if masks else None
     short, copies = (0.0, 1) if checking else (settings.short, settings.copies)
     schedule = Schedule(settings.passes, settings.tokens, settings.at_batch, settings.at_length)
     whole = settings.tokens or settings.passes * shards.tokens
@@ -252,13 +252,27 @@ def check(
                 batch = collate(portion.examples, portion.rows[part])
                 found = objectives(batch.to(device))
                 if number < real:
-                    sums.append(found)
+                    sums.append({name: each for name, each in found.items() if name in counts})
                     counts = {name: count + counted(batch, settings)[name] for name, count in counts.items()}
     totals = group.total(*counts.values(), device=device)
     return averages(sums, dict(zip(counts, totals, strict=True)), group, device)
 
 
+UNITS = {"soft": "% the teacher's word", "hidden": "% cosine"}
+"""What the accuracy of an objective is; of the others it is the share of right answers."""
+
+
+def said(losses: dict[str, float], accuracy: dict[str, float]) -> list[str]:
+    """A line for each objective, for people."""
+    lines = []
+    for name, loss in losses.items():
+        part = "" if name == "relations" else f", {100 * accuracy[name]:.2f} {UNITS.get(name, '% right')}"
+        lines.append(f"{name}: loss {loss:.4f}{part}")
+    return lines
+
+
 def _named(before: str, losses: dict[str, float], accuracy: dict[str, float]) -> dict[str, float]:
+    accuracy = {name: value for name, value in accuracy.items() if name != "relations"}
     return {f"{before}{name}_loss": value for name, value in losses.items()} | {
         f"{before}{name}_accuracy": value for name, value in accuracy.items()
     }

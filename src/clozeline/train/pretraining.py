@@ -131,6 +131,7 @@ class Pretraining:
                 self.masters.collect.adding = number > 0
                 # means over the whole batch, all processes' parts of it included
                 share = float(number < real)
+                found = {name: each for name, each in found.items() if name in counts}
                 means = [share * self.weights[name] / (counts[name] or 1) * each.loss for name, each in found.items()]
                 (torch.stack(means).sum() * self.masters.scale).backward()
                 if number < real:

@@ -155,12 +155,10 @@ class PretrainSettings(Distilling):
             raise InputError("nsp and sop need different pairs of segments; give one of them a weight.")
         if self.rtd and (self.nsp or self.sop):
             raise InputError("rtd reads single segments; leave nsp and sop out.")
-        if not (self.mlm or self.nsp or self.sop or self.rtd):
+        if not (self.mlm or self.nsp or self.sop or self.rtd or self.distils):
             raise InputError("There is nothing to learn: give mlm, nsp, sop or rtd a weight above 0.")
-        if self.distils and (self.nsp or self.sop or self.rtd or not self.mlm):
-            raise InputError(
-                "A teacher is learned from beside masked words alone; give mlm a weight, and leave nsp, sop, rtd out."
-            )
+        if self.distils and (self.nsp or self.sop or self.rtd):
+            raise InputError("Beside a teacher masked words alone are learned; leave nsp, sop and rtd out.")
         if self.rtd and not self.mlm:
             raise InputError("rtd needs a generator, which learns by the masked-word loss; give mlm a weight too.")
 

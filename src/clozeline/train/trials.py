@@ -31,7 +31,7 @@ from clozeline.files import write_whole
 from clozeline.model.heads import Network
 from clozeline.train import distributed
 from clozeline.train.fit import Card, Fitted, Trial, fit, identity, reload
-from clozeline.train.folder import finished
+from clozeline.train.folder import finished, refuse
 from clozeline.train.loop import Diverged
 from clozeline.train.prepared import planned
 from clozeline.train.report import Epoch
@@ -74,7 +74,7 @@ def fit_trials(
         return fit(bundle, train, validation, out, runs[0], resume=resume, overwrite=overwrite, begun=begun, **given)
     if distributed.join(device).size > 1:
         raise InputError("Several seeds or learning rates are one process's work; train each in a folder of its own.")
-    whole = json.loads(json.dumps(identity(settings, bundle, train, validation, device)))
+    whole = json.loads(json.dumps(identity(settings, bundle, train, validation, device, teacher)))
     for name in ("learning_rate", "seed"):  # the plan has them
         del whole["settings"][name]
     series = _open(out, whole, runs, resume, overwrite)
@@ -195,16 +195,11 @@ def _prune(out: Path, trials: Sequence[Trial]) -> None:
 
 def _open(out: Path, whole: dict[str, Any], runs: Sequence[Settings], resume: bool, overwrite: bool) -> _Series:
     """Make `out` ready; what is done already."""
-    if resume and overwrite:
-        raise InputError("resume goes on with the trials and overwrite begins them anew; give one of them.")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; choose a folder for the trials.")
+    refuse_runs(out, True, resume=resume, overwrite=overwrite)
     found = out / NAME
     plan = [[one.learning_rate, one.seed] for one in runs]
     series = _Series(whole, plan, [])
     if not found.exists():
-        if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
-            raise InputError(f"{out} is not empty and holds no trials; choose another folder.")
         if resume:
             log.warning("%s holds no trials to go on with, so they begin with the first.", out)
     elif overwrite:
@@ -214,11 +209,6 @@ def _open(out: Path, whole: dict[str, Any], runs: Sequence[Settings], resume: bo
             shutil.rmtree(out / f"rate-{rate}-seed-{seed}", ignore_errors=True)
     else:
         held = _Series.read(found)
-        if not resume:
-            what, ways = "holds trials", "go on with them (--resume)"
-            if len(held.trials) == len(held.plan):
-                what, ways = "holds finished trials", "add seeds or rates to them (--resume)"
-            raise InputError(f"{out} {what}; {ways}, overwrite them (--overwrite), or choose another folder.")
         if held.identity != whole:
             changed = ", ".join(key for key in whole if held.identity.get(key) != whole[key])
             raise InputError(
@@ -232,6 +222,26 @@ def _open(out: Path, whole: dict[str, Any], runs: Sequence[Settings], resume: bo
         series = dataclasses.replace(held, plan=plan)
     series.write(out)
     return series
+
+
+def refuse_runs(out: Path, several: bool, *, resume: bool, overwrite: bool) -> None:
+    """InputError where a run, or several, must not be in this folder, whatever they are of; writes nothing."""
+    if not several:
+        refuse(out, resume=resume, overwrite=overwrite)
+        return
+    if resume and overwrite:
+        raise InputError("resume goes on with the trials and overwrite begins them anew; give one of them.")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; choose a folder for the trials.")
+    if not (out / NAME).exists():
+        if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+            raise InputError(f"{out} is not empty and holds no trials; choose another folder.")
+    elif not overwrite and not resume:
+        held = _Series.read(out / NAME)
+        what, ways = "holds trials", "go on with them (--resume)"
+        if len(held.trials) == len(held.plan):
+            what, ways = "holds finished trials", "add seeds or rates to them (--resume)"
+        raise InputError(f"{out} {what}; {ways}, overwrite them (--overwrite), or choose another folder.")
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
