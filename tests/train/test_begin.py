@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import clozeline as cl
-from clozeline import cli
+from clozeline import cli, cli_training
 from clozeline.data.tagged import of_words
 from clozeline.errors import InputError
 from clozeline.tasks.multi_label import MultiLabelClassification
@@ -104,7 +104,7 @@ def test_a_dry_run_counts_all_runs_and_one_process_says_it(
     command = ["finetune", str(tiny), str(data["train"]), *flags, "--json"]
     assert cli.main(command) == 0
     assert json.loads(capsys.readouterr().out)["runs"] == 4
-    monkeypatch.setattr(cli, "FIRST", False)
+    monkeypatch.setattr(cli_training, "FIRST", False)
     assert cli.main(command) == 0
     assert capsys.readouterr().out == ""
 
