@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,35 @@ def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = cl.load(tiny, cl.TextClassification())
     model.fit(train, out=folder / "run", epochs=4, learning_rate=2e-3, batch_size=16, precision="fp32", quiet=True)
     return folder / "run" / "model"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., object]:
+    """One command, run in this process: arguments -> `helpers.Done`."""
+    from clozeline import cli
+    from helpers import Done
+
+    def run(*argv: object) -> Done:
+        code = cli.main([str(argument) for argument in argv])
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """Do something after the given step of a run, once its line is in metrics.jsonl."""
+    from clozeline.train.loop import Step
+    from clozeline.train.report import Ticker
+
+    original = Ticker.step
+
+    def arrange(number: int, act: Callable[[], object]) -> None:
+        def step(ticker: Ticker, done: Step) -> None:
+            original(ticker, done)
+            if done.number == number:
+                act()
+
+        monkeypatch.setattr(Ticker, "step", step)
+
+    return arrange

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,16 @@ SIGNS = {"negative": ["bad", "dull", "weak"], "positive": ["good", "bright", "st
 PLAIN = [f"w{number}" for number in range(50)]
 VOCABULARY = [*SPECIAL, *(word for words in SIGNS.values() for word in words), *PLAIN]
 
+
+class Done(NamedTuple):
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
 Row = tuple[str, str]
 Pieces = Sequence[tuple[str, float, int]]
 

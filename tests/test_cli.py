@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,27 +23,7 @@ from safetensors.torch import load_file, save_file
 
 import clozeline as cl
 from clozeline import bundle, cli
-from helpers import VOCABULARY, as_trained, reviews, write_csv
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """One command, run in this process."""
-
-    def run(*argv: str | Path) -> Done:
-        code = cli.main([str(argument) for argument in argv])
-        return Done(code, *capsys.readouterr())
-
-    return run
+from helpers import VOCABULARY, Done, Run, as_trained, reviews, write_csv
 
 
 @pytest.fixture

@@ -7,41 +7,22 @@ import random
 import re
 import shlex
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import clozeline as cl
-from clozeline import bundle, cli
+from clozeline import bundle
 from clozeline.families.bert import BERT
 from clozeline.tokenizer import Tokenizer
-from helpers import PLAIN, VOCABULARY, as_trained, reviews, write_csv
+from helpers import PLAIN, VOCABULARY, Done, Run, as_trained, reviews, write_csv
 
 FAST = ("--epochs", "1", "--batch-size", "16", "--learning-rate", "2e-3", "--precision", "fp32")
 SLIM = ("--width", "16", "--heads", "2", "--ffn-width", "32")
 WORDS = ("--length", "32", "--batch-tokens", "400", "--precision", "fp32", "--split", "line", "--held-out", "0.1")
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*argv: object) -> Done:
-        code = cli.main([str(argument) for argument in argv])
-        return Done(code, *capsys.readouterr())
-
-    return run
 
 
 def fine(done: Done) -> str:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from clozeline import cli
-from helpers import PLAIN, reviews, write_csv
+from helpers import PLAIN, Run, reviews, write_csv
 
 FAST = ("--epochs", "8", "--batch-size", "16", "--learning-rate", "3e-3", "--precision", "fp32")
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*argv: str | Path) -> tuple[int, str, str]:
-        code = cli.main([str(argument) for argument in argv])
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def fine(done: tuple[int, str, str]) -> str:

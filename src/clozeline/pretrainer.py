@@ -42,7 +42,7 @@ from clozeline.train.pretrain import BESIDE, Pretrained, kind_of_head
 from clozeline.train.pretrain import pretrain as run
 from clozeline.train.pretraining_plan import PretrainPlan, plan
 from clozeline.train.pretraining_settings import PretrainSettings
-from clozeline.train.teaching import asked
+from clozeline.train.teaching import match_of
 
 SHAPE = "bert-mini-uncased"
 KINDS: dict[str, Kind] = {
@@ -319,14 +319,14 @@ def _student(recipe: PretrainRecipe, teacher: Bundle, quiet: bool) -> Bundle:
         bundle = _bundle(recipe, checkpoint.find(recipe.model))
         check_words(teacher, bundle)
         _fits(recipe.settings, teacher.config)
-        asked(recipe.settings, bundle.network, teacher.network)
+        match_of(recipe.settings, bundle.network, teacher.network)
         return bundle
     settings = recipe.settings
     how: dict[str, Any] = dict(shape=recipe.shape, sizes=recipe.sizes(), seed=settings.seed)
     made = student_of(teacher, **how, layers=settings.layer_map)
     for config in (made.network.config, teacher.config):
         _fits(settings, config)
-    asked(settings, made.network, teacher.network)
+    match_of(settings, made.network, teacher.network)
     if not quiet:
         print(made, file=sys.stderr)
     words, name = teacher.tokenizer.limited(made.network.config.max_length), f"a student of {teacher.name}"

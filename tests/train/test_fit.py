@@ -17,8 +17,8 @@ import torch
 import clozeline as cl
 from clozeline.errors import InputError
 from clozeline.train.fit import Fitted
-from clozeline.train.loop import Diverged, Step, Training
-from clozeline.train.report import Alarms, Epoch, Ticker
+from clozeline.train.loop import Diverged, Training
+from clozeline.train.report import Alarms, Epoch
 from clozeline.train.settings import Settings
 from helpers import PLAIN, reviews, write_csv
 
@@ -53,22 +53,6 @@ class Folder:
 @pytest.fixture
 def folder(tiny: Path, tmp_path: Path) -> Folder:
     return Folder(tiny, tmp_path)
-
-
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
-    """Do something after the given step of a run, once its line is in metrics.jsonl."""
-    original = Ticker.step
-
-    def arrange(number: int, act: Callable[[], object]) -> None:
-        def step(ticker: Ticker, done: Step) -> None:
-            original(ticker, done)
-            if done.number == number:
-                act()
-
-        monkeypatch.setattr(Ticker, "step", step)
-
-    return arrange
 
 
 def kill() -> None:

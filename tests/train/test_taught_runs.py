@@ -40,7 +40,6 @@ from clozeline.train.loop import Step, Training
 from clozeline.train.pretrain import Pretrained, made, pretrain, reading
 from clozeline.train.pretraining import Pretraining, PretrainStep
 from clozeline.train.pretraining_settings import PretrainSettings
-from clozeline.train.report import Ticker
 from clozeline.train.settings import Settings
 from clozeline.train.teaching import FOLDER, answered, lesson
 from helpers import PLAIN, VOCABULARY, reviews, write_csv
@@ -222,22 +221,6 @@ class Folder:
 @pytest.fixture
 def folder(trained: Path, tmp_path: Path) -> Folder:
     return Folder(trained, tmp_path)
-
-
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
-    """Do something after the given step of a run, once its line is in metrics.jsonl."""
-    original = Ticker.step
-
-    def arrange(number: int, act: Callable[[], object]) -> None:
-        def step(ticker: Ticker, done: Step) -> None:
-            original(ticker, done)
-            if done.number == number:
-                act()
-
-        monkeypatch.setattr(Ticker, "step", step)
-
-    return arrange
 
 
 @pytest.mark.parametrize("sizes", [{"layers": 1}, NARROW], ids=["a layer of its own", "narrow"])

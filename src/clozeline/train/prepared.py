@@ -24,7 +24,7 @@ from clozeline.train.distributed import join
 from clozeline.train.fit import check
 from clozeline.train.plan import Split
 from clozeline.train.settings import Settings
-from clozeline.train.teaching import answered, asked
+from clozeline.train.teaching import answered, match_of
 
 CPU = torch.device("cpu")
 DEFAULT = Settings()
@@ -77,7 +77,7 @@ def prepare(
     if teacher is not None:
         check(task, settings, validation is not None)
         check_teacher(teacher, own)
-        asked(settings, own.network, teacher.network)
+        match_of(settings, own.network, teacher.network)
         most, longest = teacher.config.max_length, int(np.diff(samples.bounds).max())
         if longest > most:
             raise InputError(

@@ -37,7 +37,7 @@ from clozeline.train.loggers import open_loggers
 from clozeline.train.pretraining import Objectives, Pretraining, PretrainStep, averages, counted, passes
 from clozeline.train.pretraining_settings import PretrainSettings
 from clozeline.train.report import Metrics, Progress, pretraining_curve
-from clozeline.train.teaching import asked, digest
+from clozeline.train.teaching import digest, match_of
 
 FREE = ("save_every", "validate_every", "log_every", "track")
 """Settings that a resumed run may change."""
@@ -196,7 +196,7 @@ def made(
         InputError: a layer map, or heads, that do not fit student and teacher.
     """
     if teacher is not None:
-        match = asked(settings, bundle.network, teacher)
+        match = match_of(settings, bundle.network, teacher)
         along = Teacher(teacher.twin(compute_dtype(settings.precision, device), device))
         taught: dict[str, Any] = dict(temperature=settings.temperature, everywhere=settings.soft_at == "all")
         taught |= dict(soft=settings.soft > 0)

@@ -105,7 +105,7 @@ def digest(network: Network) -> str:
     return found.hexdigest()
 
 
-def asked(settings: Distilling, student: Network, teacher: Network) -> Match:
+def match_of(settings: Distilling, student: Network, teacher: Network) -> Match:
     """What inside both the settings compare.
 
     Raises:
@@ -124,7 +124,7 @@ def lesson(
     Raises:
         InputError: a layer map or heads that do not fit both.
     """
-    match = asked(settings, network, teacher)
+    match = match_of(settings, network, teacher)
     along = Teacher(teacher.twin(compute_dtype(settings.precision, device), device)) if match.any else None
     learner = Learner(network, teacher, match, settings.seed) if match.any else network
     tokens = int(samples.lengths.sum())
