@@ -290,7 +290,7 @@ def _bundle(recipe: PretrainRecipe, tokenizer: Path) -> Bundle:
         if own == "pretraining" and head in ("masked_lm", "next_sentence"):
             head = own  # what is not trained on is kept as it is
         loaded = checkpoint.load(tokenizer, head, seed=settings.seed, tensors=tensors)
-        config, network = loaded.config, loaded.network
+        config, network, fresh = loaded.config, loaded.network, loaded.fresh
         for names, what in (
             (loaded.fresh, "newly initialised"),
             (loaded.unused, "left out, and lost in what is saved"),
@@ -306,11 +306,12 @@ def _bundle(recipe: PretrainRecipe, tokenizer: Path) -> Bundle:
         sizes = recipe.shape or SHAPE, recipe.sizes()
         family, config = shaped(*sizes, vocab_size=read.vocab_size, pad_id=read.pad_id)
         network = family.build(config, kind_of_head(family, settings), seed=settings.seed)
+        fresh = [name for name, _ in network.named_parameters()]
         words = Tokenizer.load(tokenizer, config.max_length)
         ids = {"bos": words.cls_id, "eos": words.sep_id, "cls": words.cls_id, "sep": words.sep_id}
         kept = {f"{role}_token_id": number for role, number in ids.items() if number is not None}
     name = recipe.model or f"fresh weights in the shape of {recipe.shape or SHAPE}"
-    return Bundle(name, family, network, words, None if settings.rtd else task, [], kept)
+    return Bundle(name, family, network, words, None if settings.rtd else task, fresh, kept)
 
 
 def _student(recipe: PretrainRecipe, teacher: Bundle, quiet: bool) -> Bundle:

@@ -17,11 +17,12 @@ import torch
 import clozeline as cl
 from clozeline.bundle import Bundle
 from clozeline.data.documents import Segments
-from clozeline.data.pretraining import Place, Schedule, Stream, ahead
+from clozeline.data.pretraining import Place, Portion, Schedule, Stream, ahead
 from clozeline.data.shard_writing import write
 from clozeline.data.shards import Shards
 from clozeline.errors import InputError
 from clozeline.families import by_name
+from clozeline.model.positions import Learned
 from clozeline.tasks.masked_lm import MaskedLM
 from clozeline.tasks.pretraining import ReplacedTokens
 from clozeline.tokenizer import Tokenizer
@@ -67,7 +68,8 @@ def bundle(tokenizer: Tokenizer, settings: PretrainSettings, family: str = "bert
         shape["windows"] = (None, 16)
     config = next(iter(by_name(family).presets.values())).replace(**shape)
     network = by_name(family).build(config, kind_of_head(by_name(family), settings), seed=settings.seed)
-    return Bundle("fresh", by_name(family), network, tokenizer, None if settings.rtd else MaskedLM(), [])
+    fresh = [name for name, _ in network.named_parameters()]
+    return Bundle("fresh", by_name(family), network, tokenizer, None if settings.rtd else MaskedLM(), fresh)
 
 
 def train(shards: Shards, tokenizer: Tokenizer, out: Path, *, resume: bool = False, **changes: Any) -> Pretrained:
@@ -76,10 +78,11 @@ def train(shards: Shards, tokenizer: Tokenizer, out: Path, *, resume: bool = Fal
     return pretrain(model, shards, shards, out, settings, device=torch.device("cpu"), resume=resume, quiet=True)
 
 
-def steps(model: Bundle, shards: Shards, settings: PretrainSettings) -> tuple[Pretraining, Iterator[PretrainStep]]:
-    training = Pretraining(
-        made(model, settings), *reading(model, shards, settings), settings, device=torch.device("cpu")
-    )
+def steps(
+    model: Bundle, shards: Shards, settings: PretrainSettings, *, fresh: bool = False
+) -> tuple[Pretraining, Iterator[PretrainStep]]:
+    how: dict[str, Any] = dict(device=torch.device("cpu"), fresh=fresh)
+    training = Pretraining(made(model, settings), *reading(model, shards, settings), settings, **how)
     return training, iter(training)
 
 
@@ -223,7 +226,7 @@ class Killed(BaseException):
 def test_killed_ten_times_at_random_it_ends_with_the_same_weights(
     shards: Shards, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes: dict[str, Any] = dict(nsp=1.0, passes=4, validate_every=5, save_every=2)
+    changes: dict[str, Any] = dict(nsp=1.0, passes=4, validate_every=5, save_every=2, first_length=20, first_share=0.5)
     straight = train(shards, tokenizer, tmp_path / "straight", **changes)
     assert straight.steps > 20
     plain, draw, left = Pretraining._step, random.Random(3), [0]
@@ -253,6 +256,32 @@ def test_killed_ten_times_at_random_it_ends_with_the_same_weights(
         for name in ("straight", "killed")
     ]  # fmt: skip
     assert timeless[0] == timeless[1]
+
+
+@pytest.mark.parametrize(("family", "fresh"), [("bert", True), ("roberta", True), ("bert", False)])
+def test_positions_that_no_sequence_had_begin_as_copies(
+    family: str, fresh: bool, shards: Shards, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = PretrainSettings(**SMALL | dict(first_length=16, first_share=0.5, passes=2, weight_decay=0.0))
+    model = bundle(tokenizer, settings, family)
+    table = model.network.encoder.embedding.positions
+    assert isinstance(table, Learned)
+    seen: dict[int, list[torch.Tensor]] = {16: [], 32: []}
+    plain = Pretraining._update
+
+    def update(self: Pretraining, portion: Portion, *given: Any, **named: Any) -> tuple[float, float]:
+        seen[portion.length].append(table.table.weight.detach()[table.offset :].clone())
+        return plain(self, portion, *given, **named)
+
+    monkeypatch.setattr(Pretraining, "_update", update)
+    list(steps(model, shards, settings, fresh=fresh)[1])
+    began, last, first, end = seen[16][0], seen[16][-1], seen[32][0], seen[32][-1]
+    assert last[:15].ne(began[:15]).any(1).all() and last[16:].equal(began[16:])
+    if fresh:
+        assert first[16:31].equal(first[1:16]) and first[31:46].equal(first[1:16]) and first.ne(last).any()
+    else:  # what a model knows that is trained on stays
+        assert first[16:].equal(last[16:])
+    assert end[16:31].ne(first[16:31]).any(1).all(), "and are learned"
 
 
 def test_a_resumed_run_must_be_of_the_same_corpus_and_settings(

@@ -31,6 +31,7 @@ FLAGS = (
     "0.1",
 )
 MORE = ("--split", "line", "--nsp", "1", "--passes", "3", "--save-every", "2", "--log-every", "1")
+GROWS = ("--first-length", "16", "--first-share", "0.5")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def command(processes: int, *arguments: object) -> list[str]:
     start = [sys.executable]
     if processes > 1:
         start += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(port())]
-    return [*start, "-m", "clozeline", "pretrain", *map(str, arguments), *SIZES, *FLAGS, *MORE]
+    return [*start, "-m", "clozeline", "pretrain", *map(str, arguments), *SIZES, *FLAGS, *MORE, *GROWS]
 
 
 def run(processes: int, *arguments: object) -> None:

@@ -59,10 +59,12 @@ class Place(NamedTuple):
 
 
 class Portion(NamedTuple):
-    """A batch's examples (rows of a pool's), the shares of the run before and after it, and the place after it."""
+    """A batch's examples (rows of a pool's), the most tokens one may have, the shares of the run before and after it, and
+    the place after it."""
 
     examples: Examples
     rows: np.ndarray
+    length: int
     progress: float
     end: float
     after: Place
@@ -108,7 +110,7 @@ class Stream:
                 rows, read = np.arange(place.at, end), int(ends[end - 1]) - done
                 skipped = place.skipped + int(examples.cut[rows].sum())
                 place = place._replace(at=end, tokens=place.tokens + read, skipped=skipped)
-                yield Portion(examples, rows, progress, self._progress(place, (done + read) / all_of), place)
+                yield Portion(examples, rows, length, progress, self._progress(place, (done + read) / all_of), place)
             last = place.pool + 1 == self.segments.pools
             at = (place.passed + last, 0 if last else place.pool + 1)
             place = Place(*at, at=0, tokens=place.tokens, opened=place.tokens, skipped=place.skipped)

@@ -61,6 +61,16 @@ class Learned(Positions):
         assert layout.longest + self.offset <= self.table.num_embeddings, "a sequence is longer than the position table"
         return self.table(layout.positions + self.offset if self.offset else layout.positions)
 
+    def repeated(self, rows: Tensor, known: int) -> Tensor:
+        """The table's rows with those of positions from `known` on as copies of the ones before (Beltagy et al. 2020, §5).
+
+        Not of the first one, where [CLS] always is.
+        """
+        rows = rows.clone()
+        behind = torch.arange(known, len(rows) - self.offset, device=rows.device)
+        rows[self.offset + behind] = rows[self.offset + 1 + (behind - 1) % (known - 1)]
+        return rows
+
 
 class Rotary(Positions):
     """Queries and keys turned by angles that grow with the position (Su et al. 2021), a head's halves being the pairs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -89,6 +89,11 @@ class Masters(Generic[Twin]):
     def norm(self, gradients: list[Tensor]) -> float:
         """The norm of all gradients together."""
         return optim.norm(gradients).item()
+
+    @torch.no_grad()
+    def change(self, parameter: Tensor, how: Callable[[Tensor], Tensor]) -> None:
+        """Give a parameter other values, made of those that it has."""
+        parameter.copy_(how(parameter))
 
     def whole(self) -> nn.Module:
         """The network with all of its parameters, on the first process."""

@@ -28,6 +28,7 @@ from clozeline.data.pretraining import Collator, Place, Schedule, Stream
 from clozeline.data.shards import Shards
 from clozeline.files import staged, write_whole
 from clozeline.model.heads import Network
+from clozeline.model.positions import Learned
 from clozeline.precision import compute_dtype
 from clozeline.tasks.distillation import DistilledWords, Teacher
 from clozeline.tasks.pretraining import MaskedAndPairs, Sum, head_for, replaced_tokens
@@ -103,7 +104,9 @@ def pretrain(
     group.agree("model, corpus and settings", whole)
     state = open_run(out, whole, resume, overwrite, group, beside=BESIDE)
     objectives = made(bundle, settings, teacher, device)
-    training = Pretraining(objectives, *reading(bundle, shards, settings), settings, device=device, group=group)
+    tables = {f"{name}.table.weight" for name, part in bundle.network.named_modules() if isinstance(part, Learned)}
+    how: dict[str, Any] = dict(device=device, group=group, fresh=not tables.isdisjoint(bundle.fresh))
+    training = Pretraining(objectives, *reading(bundle, shards, settings), settings, **how)
     checks = None if validation is None else reading(bundle, validation, settings, checking=True)
     here, peak, work = machinery(device, group), cost.peak(device, settings.precision), cost.flops(objectives, settings)
     found: dict[str, dict[str, float]] = {} if state is None else state["losses"]

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from clozeline.data.pretraining import Collator, Corrupted, Place, Portion, Stre
 from clozeline.errors import InputError
 from clozeline.model.encoder import Encoder
 from clozeline.model.heads import MaskedLMHead, twin
+from clozeline.model.positions import Learned
 from clozeline.precision import compute_dtype
 from clozeline.tasks.distillation import DistilledWords
 from clozeline.tasks.pretraining import MaskedAndPairs, ReplacedTokens, Sum
@@ -69,7 +71,9 @@ class Pretraining:
         *,
         device: torch.device,
         group: Group = ALONE,
+        fresh: bool = False,
     ) -> None:
+        """fresh: positions that no sequence has had yet begin as copies of those learned, when sequences get longer."""
         self.objectives, self.stream, self.collate = objectives.to(device), stream, collate
         self.settings, self.device, self.group = settings, device, group
         self.weights = {name: getattr(settings, name) for name in NAMES}
@@ -94,6 +98,7 @@ class Pretraining:
         self.trained = [part for part in objectives.parameters() if part.requires_grad]
         self.optimizers = optim.pretraining_optimizers(objectives, settings)
         self.number, self.place = 0, Place()
+        self.fresh, self.length = fresh, 0
 
     @property
     def twin(self) -> Objectives:
@@ -119,6 +124,9 @@ class Pretraining:
 
     def _step(self, portion: Portion, batches: list[Corrupted], real: int, began: float) -> PretrainStep:
         lengths = self.stream.lengths(portion.examples)[portion.rows]
+        if self.fresh and 0 < self.length < portion.length:
+            self._lengthen()
+        self.length = portion.length
         names = [name for name, weight in self.weights.items() if weight]
         mine = [float(sum(counted(batch, self.settings)[name] for batch in batches[:real])) for name in names]
         counts = dict(zip(names, self.group.total(*mine, device=self.device), strict=True))
@@ -155,6 +163,12 @@ class Pretraining:
             place=self.place,
         )
 
+    def _lengthen(self) -> None:
+        for part in self.objectives.modules():
+            if isinstance(part, Learned):
+                self.masters.change(part.table.weight, partial(part.repeated, known=self.length))
+        self.masters.publish()
+
     def _update(self, portion: Portion, loss: float, any_mine: bool) -> tuple[float, float]:
         self.masters.sum_gradients(self.trained, any_mine)
         gradients = [part.grad for part in self.trained if part.grad is not None]
@@ -175,10 +189,15 @@ class Pretraining:
 
     def state(self) -> dict[str, Any]:
         """Everything the next step needs, for `load_state` in another process with the same corpus and settings."""
-        return {"number": self.number, "place": list(self.place), **self.masters.state(self.optimizers)}
+        return {
+            "number": self.number,
+            "place": list(self.place),
+            "length": self.length,
+            **self.masters.state(self.optimizers),
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.number, self.place = state["number"], Place(*state["place"])
+        self.number, self.place, self.length = state["number"], Place(*state["place"]), state["length"]
         self.masters.load_state(state, self.optimizers)
 
 

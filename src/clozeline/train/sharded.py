@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from clozeline.errors import InputError
@@ -60,6 +61,12 @@ class Sharded(Masters[nn.Module]):
     def norm(self, gradients: list[Tensor]) -> float:
         total = torch.nn.utils.get_total_norm(gradients)
         return (total.full_tensor() if hasattr(total, "full_tensor") else total).item()
+
+    @torch.no_grad()
+    def change(self, parameter: Tensor, how: Callable[[Tensor], Tensor]) -> None:
+        assert isinstance(parameter, DTensor)
+        values = how(parameter.full_tensor())
+        parameter.copy_(distribute_tensor(values, parameter.device_mesh, parameter.placements))
 
     def whole(self) -> nn.Module:
         """All parameters, in a network of the first process; all of them have to ask."""
