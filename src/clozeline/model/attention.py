@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -61,21 +63,27 @@ class Attention(nn.Module):
         self.positions = (positions,)  # in a tuple, because its parameters belong to the encoder and not to this layer
 
     def forward(self, x_TD: Tensor, layout: Layout) -> Tensor:
-        (positions,) = self.positions
-        q_TNH, k_TNH, v_TNH = self._projected(x_TD)
-        q_TNH, k_TNH = positions.turn(q_TNH, k_TNH, layout, local=self.window is not None)
-        y_TNH = attend(
-            q_TNH,
-            k_TNH,
-            v_TNH,
-            layout,
-            window=self.window,
-            bias=positions.bias(lambda rows_RD: self._projected(rows_RD.to(x_TD.dtype))[:2], layout),
-            dropout=self.dropout if self.training else 0.0,
-            scale=self.scale,
-            kernel=self.kernel,
-        )
+        dropout = self.dropout if self.training else 0.0
+        how: dict[str, Any] = dict(window=self.window, bias=self._bias(x_TD, layout), scale=self.scale)
+        y_TNH = attend(*self._turned(x_TD, layout), layout, dropout=dropout, kernel=self.kernel, **how)
         return self.out(y_TNH.reshape(x_TD.shape))
+
+    def weights(self, x_TD: Tensor, layout: Layout) -> Iterator[tuple[Tensor, Tensor]]:
+        """How much each token reads of each other, (N, L, L) for each sequence, and what the heads give, (L, N, H).
+
+        Computed by the formula, one sequence at a time, whatever kernel serves.
+        """
+        scores = kernels.Scores(self.scale, window=self.window, bias=self._bias(x_TD, layout))
+        for out_LNH, weights_NLL in kernels.eager_weights(*self._turned(x_TD, layout), layout, scores):
+            yield weights_NLL, out_LNH
+
+    def _turned(self, x_TD: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values with their positions turned in."""
+        q_TNH, k_TNH, v_TNH = self._projected(x_TD)
+        return *self.positions[0].turn(q_TNH, k_TNH, layout, local=self.window is not None), v_TNH
+
+    def _bias(self, x_TD: Tensor, layout: Layout) -> kernels.ScoreBias | None:
+        return self.positions[0].bias(lambda rows_RD: self._projected(rows_RD.to(x_TD.dtype))[:2], layout)
 
     def _projected(self, x_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (T, N, H)."""

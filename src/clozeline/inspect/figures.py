@@ -1,0 +1,146 @@
+"""Panels as figures: PNG or SVG, by matplotlib."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clozeline.files import staged
+from clozeline.inspect.panels import Attention, Bars, Heatmap, Lines, Panel, Scatter, Table, Words
+
+COLORS = ("#2a6fb0", "#d1712b", "#3a8f5d", "#8a5bb5", "#b4435a", "#6b6b6b", "#b59a2e", "#2f9ea0")
+RISING, BOTH = "Blues", "RdBu_r"
+WRAP = 14
+"""Words in a line."""
+
+
+def draw(title: str, panels: Sequence[Panel], path: Path) -> None:
+    """Draw the panels, two in a row, into a PNG or SVG file.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    pictures: list[Panel] = [panel for panel in panels if not isinstance(panel, Table)]
+    drawn = pictures or list(panels)
+    columns = min(2, len(drawn))
+    rows = math.ceil(len(drawn) / columns)
+    figure = Figure(figsize=(6.2 * columns, 4.6 * rows + 0.4), layout="constrained")
+    figure.suptitle(plain(title))
+    every = figure.subplots(rows, columns, squeeze=False).reshape(-1)
+    for axes, panel in zip(every, drawn, strict=False):
+        DRAWN[panel.kind](axes, panel)
+        axes.set_title(plain(panel.title), size="medium")
+    for axes in every[len(drawn) :]:
+        axes.axis("off")
+    with staged(path.parent) as stage:
+        figure.savefig(stage / path.name, dpi=120, format=path.suffix[1:].lower())
+
+
+def plain(text: str) -> str:
+    """A text as it is: matplotlib reads what stands between dollar signs as a formula."""
+    return text.replace("$", r"\$")
+
+
+def _lines(axes: Any, panel: Lines) -> None:
+    for number, (name, (x, y)) in enumerate(panel.series.items()):
+        axes.plot(x, y, color=COLORS[number % len(COLORS)], label=plain(name), linewidth=1.6)
+    for name, at in panel.marks.items():
+        axes.axvline(at, color="0.5", linewidth=1, linestyle=":")
+        axes.annotate(plain(name), (at, 1), (3, -3), ("data", "axes fraction"),
+                      textcoords="offset points", va="top", size="small")  # fmt: skip
+    axes.set_xlabel(plain(panel.x))
+    axes.set_ylabel(plain(panel.y))
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(panel.series) > 1:
+        axes.legend(frameon=False, fontsize="small")
+
+
+def _heatmap(axes: Any, panel: Heatmap) -> None:
+    low, high = panel.bounds()
+    how = dict(cmap=BOTH if panel.diverging else RISING, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
+    image = axes.imshow(panel.values, **how)
+    axes.figure.colorbar(image, ax=axes, shrink=0.8)
+    _ticks(axes.set_xticks, panel.columns, 90)
+    _ticks(axes.set_yticks, panel.rows, 0)
+    axes.set_xlabel(plain(panel.x))
+    axes.set_ylabel(plain(panel.y))
+
+
+def _ticks(put: Callable[..., Any], names: Sequence[str] | None, turned: int) -> None:
+    if names is not None:
+        step = max(1, len(names) // 40)
+        put(range(0, len(names), step), [plain(name) for name in names[::step]], rotation=turned, size="x-small")
+
+
+def _bars(axes: Any, panel: Bars) -> None:
+    width = 0.8 / max(1, len(panel.groups))
+    places = np.arange(len(panel.names))
+    for number, group in enumerate(panel.groups):
+        at = places + (number - (len(panel.groups) - 1) / 2) * width
+        errors = None if panel.errors is None else panel.errors[:, number]
+        color = COLORS[number % len(COLORS)]
+        axes.bar(at, panel.values[:, number], width, yerr=errors, color=color, label=plain(group), capsize=3)
+    axes.set_xticks(places, [plain(name) for name in panel.names], rotation=30 if len(panel.names) > 4 else 0)
+    axes.set_ylabel(plain(panel.y))
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(panel.groups) > 1:
+        axes.legend(frameon=False, fontsize="small")
+
+
+def _scatter(axes: Any, panel: Scatter) -> None:
+    for number, group in enumerate(dict.fromkeys(panel.groups)):
+        chosen = [at for at, each in enumerate(panel.groups) if each == group]
+        axes.scatter(*panel.points[chosen].T, color=COLORS[number % len(COLORS)], label=plain(group), s=28)
+    if len(panel.names) <= 40:
+        for name, point in zip(panel.names, panel.points, strict=True):
+            axes.annotate(plain(name), point, (4, 2), textcoords="offset points", size="x-small")
+    axes.set_xlabel(plain(panel.x))
+    axes.set_ylabel(plain(panel.y))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small")
+
+
+def _words(axes: Any, panel: Words) -> None:
+    from matplotlib import colormaps
+
+    known = [abs(value) for value in panel.values if value is not None]
+    most, shown = max(known, default=0) or 1.0, colormaps[BOTH if panel.diverging else RISING]
+    axes.axis("off")
+    for at, (word, value) in enumerate(zip(panel.words, panel.values, strict=True)):
+        row, column = divmod(at, WRAP)
+        share = 0.0 if value is None else value / most
+        back = shown(0.5 + share / 2.4) if panel.diverging else shown(share * 0.6)
+        box = dict(boxstyle="round,pad=0.15", facecolor="none" if value is None else back, edgecolor="none")
+        axes.text(column / WRAP, 1 - 0.09 * (row + 1), plain(word), size="small", bbox=box, transform=axes.transAxes)
+
+
+def _table(axes: Any, panel: Table) -> None:
+    axes.axis("off")
+    if panel.rows:
+        rows = [[plain(f"{each:.4g}" if isinstance(each, float) else str(each)) for each in row] for row in panel.rows]
+        axes.table(rows, colLabels=[plain(name) for name in panel.columns], loc="upper center")
+
+
+def _attention(axes: Any, panel: Attention) -> None:
+    """The mean over all heads; the page shows each of them."""
+    mean = panel.weights.mean((0, 1))
+    named = len(panel.tokens) <= 40
+    names = panel.tokens if named else None
+    _heatmap(axes, Heatmap(panel.title, "read", "reading, mean of all heads", mean, names, names, low=0.0))
+
+
+DRAWN: dict[str, Callable[[Any, Any], None]] = {
+    "lines": _lines,
+    "heatmap": _heatmap,
+    "bars": _bars,
+    "scatter": _scatter,
+    "words": _words,
+    "table": _table,
+    "attention": _attention,
+}

@@ -1,0 +1,206 @@
+"""What a view is drawn from: a few plain kinds of picture, the same for the figure and for the page.
+
+A page reads `as_dict()` of each; figures.py draws them with matplotlib. Text in them is data and never markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+DIGITS = 6
+"""Significant digits of a number in a page."""
+BUDGET = 7_000_000
+"""Bytes that the attention of one page may take, so that the page stays under 10 MB."""
+LEVELS = (65535, 4095, 255, 63, 31, 15, 7)
+"""Steps that weights may be rounded to, the finest that fits being taken."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Curves over the same axis. series: by name, (x, y); marks: by name, an x to draw an upright line at."""
+
+    kind: ClassVar[str] = "lines"
+    title: str
+    x: str
+    y: str
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    marks: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        series = [{"name": name, "x": numbers(x), "y": numbers(y)} for name, (x, y) in self.series.items()]
+        return _head(self) | {"x": self.x, "y": self.y, "series": series, "marks": dict(self.marks)}
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Numbers as colours. values: (R, C); rows, columns: what each is called, or None where a number says it.
+
+    diverging: colours for below and above 0; low, high: what the ends of the colours stand for, by default the extremes.
+    """
+
+    kind: ClassVar[str] = "heatmap"
+    title: str
+    x: str
+    y: str
+    values: np.ndarray
+    rows: Sequence[str] | None = None
+    columns: Sequence[str] | None = None
+    diverging: bool = False
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+    def bounds(self) -> tuple[float, float]:
+        """What the ends of the colours stand for."""
+        finite = self.values[np.isfinite(self.values)]
+        least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        if self.diverging:
+            most = max(abs(least), abs(most))
+            least = -most
+        return least if self.low is None else self.low, most if self.high is None else self.high
+
+    def as_dict(self) -> dict[str, Any]:
+        low, high = self.bounds()
+        rows, columns = (None if names is None else list(names) for names in (self.rows, self.columns))
+        found = {"x": self.x, "y": self.y, "values": [numbers(row) for row in self.values], "rows": rows}
+        return _head(self) | found | {"columns": columns, "diverging": self.diverging, "low": low, "high": high}
+
+
+@dataclass(frozen=True)
+class Bars:
+    """One bar for each name and group. values: (names, groups); errors: the same, half an interval, or None."""
+
+    kind: ClassVar[str] = "bars"
+    title: str
+    y: str
+    names: Sequence[str]
+    groups: Sequence[str]
+    values: np.ndarray
+    errors: np.ndarray | None = None
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        errors = None if self.errors is None else [numbers(row) for row in self.errors]
+        found = {"y": self.y, "names": list(self.names), "groups": list(self.groups)}
+        return _head(self) | found | {"values": [numbers(row) for row in self.values], "errors": errors}
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Points on a map. points: (n, 2); names: what each is; groups: what its colour says."""
+
+    kind: ClassVar[str] = "scatter"
+    title: str
+    x: str
+    y: str
+    points: np.ndarray
+    names: Sequence[str]
+    groups: Sequence[str]
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        found = {"x": self.x, "y": self.y, "points": [numbers(row) for row in self.points]}
+        return _head(self) | found | {"names": list(self.names), "groups": list(self.groups)}
+
+
+@dataclass(frozen=True)
+class Words:
+    """A text with a number under each of its words, as a colour. values: one each, or None for no colour.
+
+    words: in order, with the spaces around them left out; notes: what stands beside each when one looks closer.
+    """
+
+    kind: ClassVar[str] = "words"
+    title: str
+    words: Sequence[str]
+    values: Sequence[float | None]
+    notes: Sequence[str] = ()
+    diverging: bool = False
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        values = [None if value is None else _number(value) for value in self.values]
+        found = {"words": list(self.words), "values": values, "notes": list(self.notes)}
+        return _head(self) | found | {"diverging": self.diverging}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text and numbers."""
+
+    kind: ClassVar[str] = "table"
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | float | int]]
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        rows = [[_number(each) if isinstance(each, float) else each for each in row] for row in self.rows]
+        return _head(self) | {"columns": list(self.columns), "rows": rows}
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Who reads whom, for every layer and head. weights: (layers, heads, L, L), rows sum to 1.
+
+    tokens: the L tokens; words: (L,) which word each belongs to, -1 for special tokens; sources: (L,) 0 the first text, 1
+    the second, -1 special tokens; layers: the number of each layer, from 0; measures: by name, (layers, heads).
+    """
+
+    kind: ClassVar[str] = "attention"
+    title: str
+    tokens: Sequence[str]
+    words: Sequence[int]
+    sources: Sequence[int]
+    layers: Sequence[int]
+    weights: np.ndarray
+    measures: Mapping[str, np.ndarray]
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Weights are rounded to the squares of steps of 1 / levels: fine where they are small, as most are."""
+        levels, packed = self._packed()
+        measures = {name: [numbers(row) for row in values] for name, values in self.measures.items()}
+        found = {"tokens": list(self.tokens), "words": [*map(int, self.words)], "sources": [*map(int, self.sources)]}
+        found |= {"layers": [*map(int, self.layers)], "heads": self.weights.shape[1], "measures": measures}
+        # the largest step is the one down from 1
+        return (
+            _head(self) | found | {"levels": levels, "error": _number(1 - (1 - 0.5 / levels) ** 2), "weights": packed}
+        )
+
+    def _packed(self) -> tuple[int, str]:
+        """The finest levels that fit, and deflated codes in base64: bytes, or two of them, the lower first."""
+        roots = np.sqrt(self.weights, dtype=np.float32)
+        for levels in LEVELS:
+            codes = np.rint(roots * levels).astype(np.uint8 if levels < 256 else "<u2")
+            counts = np.bincount(codes.reshape(-1)[:: max(1, codes.size // 1_000_000)])
+            shares = counts[counts > 0] / counts.sum()
+            expected = codes.size * float(-(shares * np.log2(shares)).sum()) / 8 * 4 / 3
+            if levels == LEVELS[-1] or expected < 1.1 * BUDGET:  # deflate may do better than the entropy says
+                packed = base64.b64encode(zlib.compress(codes.tobytes(), 6)).decode()
+                if levels == LEVELS[-1] or len(packed) <= BUDGET:
+                    return levels, packed
+        raise AssertionError
+
+
+Panel = Lines | Heatmap | Bars | Scatter | Words | Table | Attention
+
+
+def numbers(values: Any) -> list[float | None]:
+    """Plain numbers, rounded; None for what is not one."""
+    return [_number(value) for value in np.asarray(values, dtype=np.float64).tolist()]
+
+
+def _number(value: float) -> float | None:
+    return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
+
+
+def _head(panel: Panel) -> dict[str, Any]:
+    return {"kind": panel.kind, "title": panel.title, "note": panel.note}

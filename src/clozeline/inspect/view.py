@@ -1,0 +1,68 @@
+"""A view of something inside a model: numbers, a figure and a page that works without a network, from the same panels."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from clozeline.errors import InputError
+from clozeline.files import write_whole
+from clozeline.inspect.figures import draw
+from clozeline.inspect.panels import Panel
+
+SUFFIXES = (".json", ".png", ".svg", ".html")
+PLACE = '<script type="application/json" id="view">{}</script>'
+"""Where the page, as it is built, has nothing yet."""
+
+
+class View(ABC):
+    """What every inspection gives: print it, or `save` it."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What is seen, in a few words."""
+
+    @abstractmethod
+    def panels(self) -> list[Panel]:
+        """What it is drawn from, in reading order."""
+
+    @abstractmethod
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers, as JSON has them."""
+
+    def save(self, path: str | Path) -> None:
+        """Write numbers (.json), a figure (.png, .svg) or a page (.html), whole or not at all.
+
+        Raises:
+            InputError: another suffix, or the place cannot be written.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES:
+            raise InputError(f"{path} says by its end what is written; give one of {', '.join(SUFFIXES)}.")
+        if suffix == ".json":
+            write_whole(path, json.dumps(self.as_dict(), ensure_ascii=False) + "\n")
+        elif suffix == ".html":
+            write_whole(path, self.page())
+        else:
+            draw(self.title, self.panels(), path)
+
+    def page(self) -> str:
+        """The page: one HTML text that asks nothing of a network."""
+        found = {"title": self.title, "panels": [panel.as_dict() for panel in self.panels()]}
+        before, place, after = _built().partition(PLACE)
+        assert place, "the page has a place for its view"
+        data = json.dumps(found, ensure_ascii=False, allow_nan=False)
+        for sign in "<>&\u2028\u2029":  # no text can end the element that it stands in
+            data = data.replace(sign, f"\\u{ord(sign):04x}")
+        return before + PLACE.replace("{}", data) + after
+
+
+@cache
+def _built() -> str:
+    return resources.files("clozeline.inspect").joinpath("page.html").read_text(encoding="utf-8")
