@@ -20,7 +20,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 import clozeline
-from clozeline import cli_compare, cli_pretraining, cli_training
+from clozeline import cli_compare, cli_inspect, cli_pretraining, cli_training
 from clozeline import recipe as recipes
 from clozeline.errors import InputError
 from clozeline.flags import (
@@ -261,6 +261,7 @@ def doctor(model: str | None = None, /, *, as_json: Json = False) -> None:
 
 cli_training.add(app)
 cli_compare.add(app)
+cli_inspect.add(app)
 cli_pretraining.add(app)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,9 @@ from clozeline.inspect.panels import Attention, Bars, Heatmap, Lines, Panel, Sca
 
 COLORS = ("#2a6fb0", "#d1712b", "#3a8f5d", "#8a5bb5", "#b4435a", "#6b6b6b", "#b59a2e", "#2f9ea0")
 RISING, BOTH = "Blues", "RdBu_r"
+log = logging.getLogger("clozeline")
+TILE = 48
+"""Points that a head is drawn with at most, each the largest weight of those it stands for."""
 WRAP = 14
 """Words in a line."""
 
@@ -38,8 +44,12 @@ def draw(title: str, panels: Sequence[Panel], path: Path) -> None:
         axes.set_title(plain(panel.title), size="medium")
     for axes in every[len(drawn) :]:
         axes.axis("off")
-    with staged(path.parent) as stage:
+    with staged(path.parent) as stage, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         figure.savefig(stage / path.name, dpi=120, format=path.suffix[1:].lower())
+    if missing := {found[1] for each in said if (found := re.search(r"Glyph (\d+)", str(each.message)))}:
+        shown = " ".join(chr(int(number)) for number in sorted(missing, key=int)[:20])
+        log.warning("%s: matplotlib's font lacks %d characters, drawn as boxes: %s", path.name, len(missing), shown)
 
 
 def plain(text: str) -> str:
@@ -128,11 +138,24 @@ def _table(axes: Any, panel: Table) -> None:
 
 
 def _attention(axes: Any, panel: Attention) -> None:
-    """The mean over all heads; the page shows each of them."""
-    mean = panel.weights.mean((0, 1))
-    named = len(panel.tokens) <= 40
-    names = panel.tokens if named else None
-    _heatmap(axes, Heatmap(panel.title, "read", "reading, mean of all heads", mean, names, names, low=0.0))
+    """All heads, a row for each layer, every head on its own scale; one head alone with its tokens."""
+    layers, heads, length, _ = panel.weights.shape
+    if layers * heads == 1:
+        names = panel.tokens if length <= 40 else None
+        _heatmap(axes, Heatmap(panel.title, "read", "reading", panel.weights[0, 0], names, names, low=0.0))
+        return
+    edges = np.unique(np.linspace(0, length, min(length, TILE) + 1).astype(int)[:-1])
+    tiles = np.maximum.reduceat(np.maximum.reduceat(panel.weights, edges, axis=2), edges, axis=3)
+    tiles = tiles / tiles.max((2, 3), keepdims=True)
+    size = len(edges) + 2
+    tiles = np.pad(tiles, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=np.nan)
+    axes.imshow(tiles.transpose(0, 2, 1, 3).reshape(layers * size, heads * size), cmap=RISING, interpolation="nearest")
+    for put, given in ((axes.set_xticks, panel.heads), (axes.set_yticks, panel.layers)):
+        put([(at + 0.5) * size for at in range(len(given))], [str(each) for each in given], size="x-small")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("head; in each, what is read from left to right")
+    axes.set_ylabel("layer; in each, who reads from top to bottom")
 
 
 DRAWN: dict[str, Callable[[Any, Any], None]] = {

@@ -151,7 +151,7 @@ class Attention:
     """Who reads whom, for every layer and head. weights: (layers, heads, L, L), rows sum to 1.
 
     tokens: the L tokens; words: (L,) which word each belongs to, -1 for special tokens; sources: (L,) 0 the first text, 1
-    the second, -1 special tokens; layers: the number of each layer, from 0; measures: by name, (layers, heads).
+    the second, -1 special tokens; layers, heads: the number of each, from 0; measures: by name, (layers, heads).
     """
 
     kind: ClassVar[str] = "attention"
@@ -160,6 +160,7 @@ class Attention:
     words: Sequence[int]
     sources: Sequence[int]
     layers: Sequence[int]
+    heads: Sequence[int]
     weights: np.ndarray
     measures: Mapping[str, np.ndarray]
     note: str = ""
@@ -170,6 +171,7 @@ class Attention:
         measures = {name: [numbers(row) for row in values] for name, values in self.measures.items()}
         found = {"tokens": list(self.tokens), "words": [*map(int, self.words)], "sources": [*map(int, self.sources)]}
         found |= {"layers": [*map(int, self.layers)], "heads": self.weights.shape[1], "measures": measures}
+        found["head_numbers"] = [*map(int, self.heads)]
         # the largest step is the one down from 1
         return (
             _head(self) | found | {"levels": levels, "error": _number(1 - (1 - 0.5 / levels) ** 2), "weights": packed}

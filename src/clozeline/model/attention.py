@@ -50,12 +50,13 @@ def attend(
 class Attention(nn.Module):
     """Multi-head self-attention, (T, D) -> (T, D). `kernel` may be set at any time: "auto", "varlen", "blocks", "eager"."""
 
-    def __init__(self, config: EncoderConfig, positions: Positions, window: int | None) -> None:
-        """window: tokens seen on either side; None sees the whole sequence."""
+    def __init__(self, config: EncoderConfig, positions: Positions, window: int | None, heads: int) -> None:
+        """window: tokens seen on either side; None sees the whole sequence. heads: how many, fewer where some were pruned."""
         super().__init__()
-        self.qkv = Linear(config.width, 3 * config.width, bias=config.block.bias)
-        self.out = Linear(config.width, config.width, bias=config.block.bias)
-        self.heads = config.heads
+        width = heads * config.head_width
+        self.qkv = Linear(config.width, 3 * width, bias=config.block.bias)
+        self.out = Linear(width, config.width, bias=config.block.bias)
+        self.heads = heads
         self.dropout = config.attention_dropout
         self.window = window
         self.scale = 1 / math.sqrt(config.head_width * positions.products)
@@ -66,15 +67,16 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         how: dict[str, Any] = dict(window=self.window, bias=self._bias(x_TD, layout), scale=self.scale)
         y_TNH = attend(*self._turned(x_TD, layout), layout, dropout=dropout, kernel=self.kernel, **how)
-        return self.out(y_TNH.reshape(x_TD.shape))
+        return self.out(y_TNH.flatten(1))
 
     def weights(self, x_TD: Tensor, layout: Layout) -> Iterator[tuple[Tensor, Tensor]]:
         """How much each token reads of each other, (N, L, L) for each sequence, and what the heads give, (L, N, H).
 
-        Computed by the formula, one sequence at a time, whatever kernel serves.
+        By the formula and in fp32, one sequence at a time, whatever kernel serves in whatever precision.
         """
-        scores = kernels.Scores(self.scale, window=self.window, bias=self._bias(x_TD, layout))
-        for out_LNH, weights_NLL in kernels.eager_weights(*self._turned(x_TD, layout), layout, scores):
+        scores = kernels.Scores(self.scale, window=self.window, bias=self._bias(x_TD, layout, fp32=True))
+        q_TNH, k_TNH, v_TNH = (part.float() for part in self._turned(x_TD, layout))
+        for out_LNH, weights_NLL in kernels.eager_weights(q_TNH, k_TNH, v_TNH, layout, scores):
             yield weights_NLL, out_LNH
 
     def _turned(self, x_TD: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,8 +84,14 @@ class Attention(nn.Module):
         q_TNH, k_TNH, v_TNH = self._projected(x_TD)
         return *self.positions[0].turn(q_TNH, k_TNH, layout, local=self.window is not None), v_TNH
 
-    def _bias(self, x_TD: Tensor, layout: Layout) -> kernels.ScoreBias | None:
-        return self.positions[0].bias(lambda rows_RD: self._projected(rows_RD.to(x_TD.dtype))[:2], layout)
+    def _bias(self, x_TD: Tensor, layout: Layout, *, fp32: bool = False) -> kernels.ScoreBias | None:
+        """What the position scheme adds to the scores. fp32: whatever the layer computes in."""
+
+        def project(rows_RD: Tensor) -> tuple[Tensor, Tensor]:
+            q_RNH, k_RNH, _ = self._projected(rows_RD.to(x_TD.dtype))
+            return (q_RNH.float(), k_RNH.float()) if fp32 else (q_RNH, k_RNH)
+
+        return self.positions[0].bias(project, layout)
 
     def _projected(self, x_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (T, N, H)."""

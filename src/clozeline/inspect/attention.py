@@ -1,0 +1,242 @@
+"""Attention: which token reads which, in every layer and head, and what each head makes a habit of.
+
+Weights are computed again from what the layers read, see tracing.py, so that any kernel may serve the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from clozeline.batch import Packed
+from clozeline.errors import InputError
+from clozeline.inspect import panels as kinds
+from clozeline.inspect.tracing import record
+from clozeline.inspect.view import View
+
+if TYPE_CHECKING:
+    from clozeline.face import Model
+
+MOST = 2**28
+"""Weights that are held at once, 1 GiB of them; 12 x 12 heads of 1,365 tokens."""
+WRITTEN = 4_000_000
+"""Weights that are written as JSON at most."""
+CLOSER = "choose fewer by layers=[...] or heads=[...]"
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """One text, or a pair, and who reads whom in it.
+
+    tokens: L of them; offsets: (L, 2) characters [start, end) of the text that a token is of, (0, 0) for special ones.
+    words: (L,) the word that each token is a piece of, -1 for special tokens; sources: (L,) 0 the first text, 1 the second,
+    -1 special tokens. layers, heads: the numbers of those that are here, from 0.
+    weights: (layers, heads, L, L) fp32; row i says how much token i reads of each token, and sums to 1.
+    """
+
+    texts: tuple[str, ...]
+    tokens: tuple[str, ...]
+    offsets: np.ndarray
+    words: np.ndarray
+    sources: np.ndarray
+    ends: tuple[int | None, int | None]
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    weights: np.ndarray
+
+    @cached_property
+    def measures(self) -> dict[str, np.ndarray]:
+        """Habits, (layers, heads) each, means over the tokens that are of a text.
+
+        entropy: in nats, 0 where one token is read alone, log L where all are read alike; distance: in tokens, how far
+        away what is read stands; and the share of the weight on [CLS], [SEP], the token itself, the one before, the one
+        behind, other pieces of the same word and, of a pair, the other text (Clark et al. 2019).
+        """
+        rows = np.flatnonzero(self.sources >= 0)
+        if not len(rows):
+            rows = np.arange(len(self.tokens))
+        weights, at = self.weights[:, :, rows], np.arange(len(self.tokens))
+        apart = at[None] - rows[:, None]
+        same = (self.words[rows, None] == self.words[None]) & (self.words[None] >= 0) & (apart != 0)
+        seen = {"self": apart == 0, "previous": apart == -1, "next": apart == 1, "same word": same}
+        cls, sep = (np.broadcast_to(at == end, apart.shape) for end in self.ends)
+        first = {"[CLS]": cls, "[SEP]": sep | np.broadcast_to(self._separators, apart.shape)}
+        if (self.sources == 1).any():
+            seen["other text"] = (self.sources[rows, None] + self.sources[None] == 1) & (self.sources[None] >= 0)
+        logs = np.log(weights, where=weights > 0, out=np.zeros_like(weights))
+        found = {
+            "entropy": -(weights * logs).sum(-1).mean(-1),
+            "distance": (weights * np.abs(apart)).sum(-1).mean(-1),
+        }
+        shares = {name: (weights * place).sum(-1).mean(-1) for name, place in (first | seen).items()}
+        return found | shares
+
+    @property
+    def _separators(self) -> np.ndarray:
+        """Special tokens behind the first one: what ends a text."""
+        return (self.sources < 0) & (np.arange(len(self.tokens)) > 0)
+
+    def by_words(self) -> tuple[list[str], np.ndarray]:
+        """The same between words: what is read of a word's pieces summed, what its pieces read averaged; rows sum to 1.
+
+        Special tokens stand as words of their own. Gives the words and (layers, heads, W, W).
+        """
+        special = self.words < 0
+        keys = np.where(special, -1 - np.arange(len(self.words)), self.words)
+        starts = np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))
+        read = np.add.reduceat(self.weights, starts, axis=-1)
+        counts = np.diff(starts, append=len(keys))
+        means = np.add.reduceat(read, starts, axis=-2) / counts[:, None]
+        names = []
+        for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+            source, (low, high) = int(self.sources[start]), (self.offsets[start, 0], self.offsets[start + count - 1, 1])
+            names.append(self.tokens[start] if source < 0 else self.texts[source][low:high])
+        return names, means
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionView(View):
+    """Who reads whom in a text, or in two texts side by side."""
+
+    model: str
+    reads: tuple[Read, ...]
+
+    @property
+    def title(self) -> str:
+        return f"Attention of {self.model}"
+
+    def panels(self) -> list[kinds.Panel]:
+        found: list[kinds.Panel] = []
+        for read in self.reads:
+            title = " | ".join(_short(text) for text in read.texts)
+            parts = (read.tokens, read.words.tolist(), read.sources.tolist(), read.layers, read.heads)
+            found.append(kinds.Attention(title, *parts, read.weights, read.measures))
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Tokens, measures and all weights.
+
+        Raises:
+            InputError: there are too many weights for JSON; take `.reads` or fewer heads.
+        """
+        if (count := sum(read.weights.size for read in self.reads)) > WRITTEN:
+            raise InputError(f"{count:,} weights are too many for JSON, which takes {WRITTEN:,}; {CLOSER}.")
+        return {"model": self.model, "reads": [self._read(read) for read in self.reads]}
+
+    def _read(self, read: Read) -> dict[str, Any]:
+        found: dict[str, Any] = {"texts": list(read.texts), "tokens": list(read.tokens)}
+        for name in ("offsets", "words", "sources"):
+            found[name] = getattr(read, name).tolist()
+        found |= {"layers": list(read.layers), "heads": list(read.heads)}
+        found["measures"] = {name: [kinds.numbers(row) for row in rows] for name, rows in read.measures.items()}
+        found["weights"] = [[[kinds.numbers(row) for row in head] for head in layer] for layer in read.weights]
+        return found
+
+    def __str__(self) -> str:
+        lines = [self.title]
+        for read in self.reads:
+            lines.append(f"{' | '.join(_short(text) for text in read.texts)}   ({len(read.tokens)} tokens)")
+            for name, values in read.measures.items():
+                at = np.unravel_index(int(values.argmax()), values.shape)
+                where = f"layer {read.layers[at[0]]} head {read.heads[at[1]]}"
+                lines.append(f"  {name:<11} mean {values.mean():8.3f}   most {values.max():8.3f} in {where}")
+        return "\n".join(lines)
+
+
+def attention(
+    model: Model,
+    text: str,
+    pair: str | None = None,
+    *,
+    beside: str | None = None,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+) -> AttentionView:
+    """Who reads whom in a text or a pair, as the model reads it, at any length that it takes.
+
+    beside: another text to see next to the first one. layers, heads: only these, counted from 0.
+
+    Raises:
+        InputError: a text is empty or longer than the model reads, there is no such layer or head, or what is asked for
+            would take more than 1 GiB.
+    """
+    reads = [_read(model, (text,) if pair is None else (text, pair), layers, heads)]
+    if beside is not None:
+        reads.append(_read(model, (beside,), layers, heads))
+    return AttentionView(model.name, tuple(reads))
+
+
+def _read(model: Model, texts: tuple[str, ...], layers: Sequence[int] | None, heads: Sequence[int] | None) -> Read:
+    config, tokenizer = model.config, model.tokenizer
+    chosen_layers = _chosen("layers", layers, config.layers)
+    chosen_heads = _chosen("heads", heads, config.heads)
+    if not all(text.strip() for text in texts):
+        raise InputError("The text is empty; give some words to read.")
+    pairs = [texts[1]] if len(texts) > 1 else None
+    (sequence,) = tokenizer.encode([texts[0]], pairs, long="error", offsets=True)[0].sequences
+    length = len(sequence.ids)
+    held = length * length * (len(chosen_layers) * len(chosen_heads) + config.heads)
+    if held > MOST:
+        where = f"{len(chosen_layers)} layers and {len(chosen_heads)} heads"
+        raise InputError(f"{length} tokens in {where} have {held:,} weights; {MOST:,} are held at once; {CLOSER}.")
+    network = model._network()
+    with record(network.encoder) as seen, torch.inference_mode():
+        network.encoder(Packed.of([sequence.ids], [sequence.segments]).to(model._device))
+    (reading,) = seen
+    weights = np.stack([reading.weights(layer)[list(chosen_heads)] for layer in chosen_layers])
+    assert sequence.offsets is not None
+    starts, special = sequence.source, sequence.source < 0
+    ends = (0 if special[0] else None, length - 1 if special[-1] else None)
+    return Read(
+        texts,
+        tuple(tokenizer.token(int(token_id)) for token_id in sequence.ids),
+        sequence.offsets,
+        words_of(texts, sequence.offsets, starts),
+        starts.astype(np.int64),
+        ends,
+        chosen_layers,
+        chosen_heads,
+        weights,
+    )
+
+
+def words_of(texts: Sequence[str], offsets: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    """(L,) the word that each token is a piece of, counted over all texts, -1 for special tokens.
+
+    A word is what stands between spaces; punctuation at its ends is a word of its own where the tokenizer splits it off.
+    """
+    found, word, last = np.full(len(sources), -1), -1, (-1, -1)
+    for at, (source, (start, end)) in enumerate(zip(sources.tolist(), offsets.tolist(), strict=True)):
+        if source >= 0:
+            text = texts[source]
+            start += len(text[start:end]) - len(text[start:end].lstrip())
+            behind = last[0] == source and last[1] >= start  # several tokens may be bytes of one character
+            joined = behind and (
+                last[1] > start or (_lettered(text[start - 1 : start]) and _lettered(text[start:end][:1]))
+            )
+            word += not joined
+            found[at] = word
+        last = (source, end)
+    return found
+
+
+def _lettered(sign: str) -> bool:
+    """Whether a character is one of a word's several; an ideograph or a kana is a word by itself, as BERT has it."""
+    return sign.isalnum() and not ("\u3040" <= sign <= "\u30ff" or "\u3400" <= sign <= "\u9fff" or sign >= "\U00020000")
+
+
+def _chosen(name: str, given: Sequence[int] | None, count: int) -> tuple[int, ...]:
+    if given is None:
+        return tuple(range(count))
+    if not given or any(not 0 <= each < count for each in given) or len({*given}) < len(given):
+        raise InputError(f"{name} is {[*given]}; the model has {name} 0 to {count - 1}, each to be named once.")
+    return tuple(given)
+
+
+def _short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,122 @@
+"""Remember what a model's layers read while it works, and work out afterwards who read whom.
+
+with inspect.trace(model) as seen:
+    model.predict(texts)
+seen[0].weights(layer=3)  # (heads, L, L)
+
+The kernels stay as they are, in whatever precision: what goes into each layer's attention is kept, and probabilities are
+computed again from it, in fp32, only when they are asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clozeline.batch import Layout, Packed
+from clozeline.errors import InputError
+from clozeline.model.attention import Attention
+from clozeline.model.encoder import Encoder, Layer
+
+if TYPE_CHECKING:
+    from clozeline.face import Model
+
+
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """One forward pass. read: by layer, what went into its attention and what came out, (T, D) each."""
+
+    batch: Packed
+    read: list[tuple[Attention, Tensor, Tensor]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One sequence as the model read it. ids: (L,) int64, special tokens included; layers: how many read it."""
+
+    ids: np.ndarray
+    _pass: _Pass
+    _rows: slice
+
+    @property
+    def layers(self) -> int:
+        return len(self._pass.read)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def weights(self, layer: int) -> np.ndarray:
+        """(heads, L, L) fp32: row i says how much token i reads of each token, and sums to 1.
+
+        Computed from the model's weights as they are now; train no further before asking.
+
+        Raises:
+            InputError: there is no such layer.
+        """
+        return self._again(layer)[0].cpu().numpy()
+
+    def gap(self, layer: int) -> float:
+        """How far what the layer's attention gave is from what these weights give: the largest difference over (L, D).
+
+        It is rounding, about 1e-6 in fp32, as long as the model is as it was.
+        """
+        attention, _, out_TD = self._pass.read[layer]
+        heads_LNH = self._again(layer)[1].flatten(1)
+        with torch.inference_mode():
+            again_LD = attention.out(heads_LNH.to(out_TD.dtype))
+            return (again_LD.float() - out_TD[self._rows].float()).abs().max().item()
+
+    def _again(self, layer: int) -> tuple[Tensor, Tensor]:
+        if not 0 <= layer < self.layers:
+            raise InputError(f"layer is {layer}; the model has layers 0 to {self.layers - 1}.")
+        attention, x_TD, _ = self._pass.read[layer]
+        with torch.inference_mode():
+            layout = Layout.of([len(self)], x_TD.device)
+            (found,) = attention.weights(x_TD[self._rows], layout)
+        return found
+
+
+class Trace(list[Reading]):
+    """The sequences that a model read, in the order it read them: prediction sorts many texts by length."""
+
+
+@contextlib.contextmanager
+def trace(model: Model) -> Iterator[Trace]:
+    """Within this, everything that `model` predicts, embeds or evaluates is remembered, about 2 layers x T x D numbers.
+
+    Texts longer than the model are several sequences, as it reads them.
+    """
+    with record(model._network().encoder) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def record(encoder: Encoder) -> Iterator[Trace]:
+    """The same of an encoder itself."""
+    found, passes = Trace(), list[_Pass]()
+
+    def begin(module: Any, args: Any, out: Tensor) -> None:
+        (batch,) = args
+        passes.append(_Pass(batch))
+        ids, ends = batch.ids.cpu().numpy(), np.cumsum(batch.layout.lengths).tolist()
+        bounds = [slice(low, high) for low, high in zip([0, *ends[:-1]], ends, strict=True)]
+        found.extend(Reading(ids[rows], passes[-1], rows) for rows in bounds)
+
+    def keep(module: Any, args: Any, out: Tensor) -> None:
+        passes[-1].read.append((module, args[0].detach(), out.detach()))  # a shared layer reads several times
+
+    handles = [encoder.embedding.register_forward_hook(begin)]
+    for layer in encoder.layers:
+        assert isinstance(layer, Layer)
+        handles.append(layer.attention.register_forward_hook(keep))
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
