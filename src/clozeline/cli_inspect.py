@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 import clozeline
 from clozeline.errors import InputError
-from clozeline.flags import Device, Json, ModelName, Precision
+from clozeline.flags import Device, Json, ModelName, Precision, Switch
 
 if TYPE_CHECKING:
     from clozeline.inspect.view import View
@@ -40,6 +40,7 @@ def attention(
     beside: str | None = None,
     layers: Numbers = None,
     heads: Numbers = None,
+    join: Switch = False,
     precision: Precision = "fp32",
     device: Device = None,
     out: Saved = (),
@@ -51,13 +52,14 @@ def attention(
         text: What is read, after -- where it begins with a hyphen.
         pair: A second text, read together with the first.
         beside: Another text to show next to the first one.
+        join: Between words instead of their pieces.
     """
     from clozeline.inspect.attention import attention as look
 
     _check(out)
     chosen = dict(layers=_numbers("--layers", layers), heads=_numbers("--heads", heads))
     loaded = clozeline.load(model, precision=precision, device=device)
-    _show(look(loaded, text, pair, beside=beside, **chosen), out, as_json)
+    _show(look(loaded, text, pair, beside=beside, join=join, **chosen), out, as_json)
 
 
 def _check(out: Sequence[Path]) -> None:

@@ -76,9 +76,11 @@ def test_words_are_read_as_the_sum_of_their_pieces() -> None:
     weights = random.random((1, 2, 6, 6))
     weights /= weights.sum(-1, keepdims=True)
     given = read(weights, [-1, 0, 0, 1, 2, -1], [-1, 0, 0, 0, 0, -1])
-    names, joined = given.by_words()
-    assert names == ["t0", "b c", "d", "e", "t5"]
-    np.testing.assert_allclose(joined.sum(-1), 1)
+    found = given.joined()
+    assert found.tokens == ("t0", "b c", "d", "e", "t5") and found.ends == (0, 4)
+    joined = found.weights
+    np.testing.assert_allclose(joined.sum(-1), 1, rtol=1e-6)
+    assert found.measures["same word"].max() == 0
     assert joined[0, 1, 0, 1] == pytest.approx(weights[0, 1, 0, 1:3].sum())
     assert joined[0, 1, 1, 2] == pytest.approx(weights[0, 1, 1:3, 3].mean())
 
@@ -218,7 +220,7 @@ def test_what_is_written_holds_any_text_as_data(tmp_path: Path) -> None:
 
 
 def test_the_view_prints_and_is_drawn(model: cl.Model, tmp_path: Path) -> None:
-    view = attention(model, TEXT, beside="w9 w8")
+    view = attention(model, TEXT, beside="w9 w8", join=True)
     assert "entropy" in str(view) and "w9 w8" in str(view)
     view.save(tmp_path / "a.svg")
     found = json.loads(json.dumps(view.as_dict()))

@@ -6,7 +6,7 @@ Weights are computed again from what the layers read, see tracing.py, so that an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -81,22 +81,25 @@ class Read:
         """Special tokens behind the first one: what ends a text."""
         return (self.sources < 0) & (np.arange(len(self.tokens)) > 0)
 
-    def by_words(self) -> tuple[list[str], np.ndarray]:
+    def joined(self) -> Read:
         """The same between words: what is read of a word's pieces summed, what its pieces read averaged; rows sum to 1.
 
-        Special tokens stand as words of their own. Gives the words and (layers, heads, W, W).
+        Special tokens stand as words of their own.
         """
         special = self.words < 0
         keys = np.where(special, -1 - np.arange(len(self.words)), self.words)
         starts = np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))
-        read = np.add.reduceat(self.weights, starts, axis=-1)
         counts = np.diff(starts, append=len(keys))
-        means = np.add.reduceat(read, starts, axis=-2) / counts[:, None]
-        names = []
-        for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
-            source, (low, high) = int(self.sources[start]), (self.offsets[start, 0], self.offsets[start + count - 1, 1])
-            names.append(self.tokens[start] if source < 0 else self.texts[source][low:high])
-        return names, means
+        weights = np.add.reduceat(np.add.reduceat(self.weights, starts, axis=-1), starts, axis=-2) / counts[:, None]
+        offsets = np.stack([self.offsets[starts, 0], self.offsets[starts + counts - 1, 1]], 1)
+        sources = self.sources[starts]
+        names = [
+            self.tokens[at] if source < 0 else self.texts[source][low:high].strip()
+            for at, source, (low, high) in zip(starts.tolist(), sources.tolist(), offsets.tolist(), strict=True)
+        ]
+        ends = (self.ends[0], None if self.ends[1] is None else len(names) - 1)
+        found: dict[str, Any] = dict(tokens=tuple(names), offsets=offsets, words=self.words[starts], sources=sources, ends=ends)
+        return replace(self, weights=weights.astype(np.float32), **found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,10 +159,12 @@ def attention(
     beside: str | None = None,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
+    join: bool = False,
 ) -> AttentionView:
     """Who reads whom in a text or a pair, as the model reads it, at any length that it takes.
 
-    beside: another text to see next to the first one. layers, heads: only these, counted from 0.
+    beside: another text to see next to the first one. layers, heads: only these, counted from 0. join: between words instead
+    of their pieces.
 
     Raises:
         InputError: a text is empty or longer than the model reads, there is no such layer or head, or what is asked for
@@ -168,7 +173,7 @@ def attention(
     reads = [_read(model, (text,) if pair is None else (text, pair), layers, heads)]
     if beside is not None:
         reads.append(_read(model, (beside,), layers, heads))
-    return AttentionView(model.name, tuple(reads))
+    return AttentionView(model.name, tuple(read.joined() for read in reads) if join else tuple(reads))
 
 
 def _read(model: Model, texts: tuple[str, ...], layers: Sequence[int] | None, heads: Sequence[int] | None) -> Read:
