@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 import clozeline
 from clozeline.errors import InputError
-from clozeline.flags import Device, Json, ModelName, Precision, Switch
+from clozeline.flags import (
+    Device,
+    Encoding,
+    File,
+    Format,
+    Json,
+    ModelName,
+    Precision,
+    Stdin,
+    Switch,
+    Text,
+)
 
 if TYPE_CHECKING:
+    from clozeline.data.readers import Example
     from clozeline.inspect.view import View
 
 SUFFIXES = (".json", ".png", ".svg", ".html")
@@ -26,6 +39,7 @@ Saved = Annotated[
         help="Write numbers (.json), a figure (.png, .svg) or an offline page (.html) here; may be repeated.",
     ),
 ]
+Count = Annotated[int, Parameter(validator=Number(gte=1))]
 Numbers = Annotated[str | None, Parameter(help="Only these, counted from 0: 0,3 or 2-5.")]
 inspect = App(name="inspect", help="Look inside a model: as text, as numbers, as a figure or as an offline page.")
 
@@ -60,6 +74,171 @@ def attention(
     chosen = dict(layers=_numbers("--layers", layers), heads=_numbers("--heads", heads))
     loaded = clozeline.load(model, precision=precision, device=device)
     _show(look(loaded, text, pair, beside=beside, join=join, **chosen), out, as_json)
+
+
+@inspect.command
+def senses(
+    model: ModelName,
+    word: str,
+    /,
+    *texts: str,
+    file: File = None,
+    stdin: Stdin = False,
+    text: Text = None,
+    group: Annotated[str | None, Parameter(help="The column of a file that says what the word means there.")] = None,
+    format: Format = None,
+    encoding: Encoding = "utf-8",
+    neighbours: Count = 5,
+    precision: Precision = "fp32",
+    device: Device = None,
+    out: Saved = (),
+    as_json: Json = False,
+) -> None:
+    """Show how a word's vectors move apart by context, layer by layer.
+
+    Args:
+        word: What is looked for, as a whole word.
+        texts: Texts with the word in them, after -- where one begins with a hyphen; without any, from a file.
+        neighbours: How many nearest occurrences are named for each.
+    """
+    from clozeline.inspect.senses import senses as look
+
+    _check(out)
+    if texts and group is not None:
+        raise InputError("--group names a column of a file; of texts given as arguments it says nothing.")
+    read = list(_read(texts, file, stdin, text=text, label=group, format=format, encoding=encoding))
+    groups = None if group is None else [str(each.label) for each in read]
+    loaded = clozeline.load(model, precision=precision, device=device)
+    _show(look(loaded, [each.text for each in read], word, groups=groups, neighbours=neighbours), out, as_json)
+
+
+@inspect.command
+def positions(model: ModelName, /, *, device: Device = None, out: Saved = (), as_json: Json = False) -> None:
+    """Show how a model knows the order of its tokens, and whether all positions look trained."""
+    from clozeline.inspect.positions import positions as look
+
+    _check(out)
+    _show(look(clozeline.load(model, device=device)), out, as_json)
+
+
+@inspect.command(name="fill-mask")
+def fill_mask(
+    model: ModelName,
+    text: str,
+    /,
+    *,
+    top: Count = 10,
+    candidate: Annotated[
+        tuple[str, ...], Parameter(negative=(), show_default=False, help="Compare only these; may be repeated.")
+    ] = (),
+    precision: Precision = "fp32",
+    device: Device = None,
+    out: Saved = (),
+    as_json: Json = False,
+) -> None:
+    """Show the words for a mask, read from both sides and from the left only.
+
+    Args:
+        text: With a mask in it, such as "The capital of France is [MASK]."
+        top: Words for each mask.
+    """
+    from clozeline.inspect.masking import fill_mask as look
+
+    _check(out)
+    loaded = clozeline.load(model, precision=precision, device=device)
+    _show(look(loaded, text, top, candidate or None), out, as_json)
+
+
+@inspect.command(name="causal-gap")
+def causal_gap(
+    model: ModelName,
+    /,
+    *texts: str,
+    file: File = None,
+    stdin: Stdin = False,
+    text: Text = None,
+    format: Format = None,
+    encoding: Encoding = "utf-8",
+    limit: Count = 500,
+    mask_rate: float = 0.15,
+    seed: int = 0,
+    precision: Precision = "fp32",
+    device: Device = None,
+    out: Saved = (),
+    as_json: Json = False,
+) -> None:
+    """Measure what reading both sides buys: masked words found from both and from the left only.
+
+    Args:
+        texts: Texts that the model was not trained on; without any, from a file.
+        limit: Texts that are read, drawn where there are more.
+    """
+    from clozeline.inspect.masking import causal_gap as look
+
+    _check(out)
+    read = _read(texts, file, stdin, text=text, format=format, encoding=encoding)
+    loaded = clozeline.load(model, precision=precision, device=device)
+    found = look(loaded, [each.text for each in read], mask_rate=mask_rate, limit=limit, seed=seed)
+    _show(found, out, as_json)
+
+
+@inspect.command
+def corruption(
+    model: ModelName,
+    text: str,
+    /,
+    *,
+    seed: int = 0,
+    mask_rate: float = 0.15,
+    mask_unit: Literal["token", "word", "span"] = "token",
+    out: Saved = (),
+    as_json: Json = False,
+) -> None:
+    """Show a text as pre-training would: some tokens masked, some replaced, some kept.
+
+    Args:
+        seed: Another one, other tokens.
+    """
+    from clozeline.inspect.masking import corruption as look
+
+    _check(out)
+    _show(look(clozeline.load(model), text, seed=seed, mask_rate=mask_rate, mask_unit=mask_unit), out, as_json)
+
+
+@inspect.command
+def tokenization(
+    model: ModelName,
+    /,
+    *texts: str,
+    file: File = None,
+    stdin: Stdin = False,
+    text: Text = None,
+    format: Format = None,
+    encoding: Encoding = "utf-8",
+    out: Saved = (),
+    as_json: Json = False,
+) -> None:
+    """Show what the tokenizer does to a text step by step, or to the words of a whole file.
+
+    Args:
+        texts: One text, after -- where it begins with a hyphen; several, or a file, are counted.
+    """
+    from clozeline import checkpoint
+    from clozeline.inspect.tokenization import corpus_pieces
+    from clozeline.inspect.tokenization import tokenization as look
+    from clozeline.tokenizer import Tokenizer
+
+    _check(out)
+    read = _read(texts, file, stdin, text=text, format=format, encoding=encoding)
+    tokenizer = Tokenizer.load(checkpoint.find(model))
+    found = look(tokenizer, texts[0]) if len(texts) == 1 else corpus_pieces(tokenizer, (each.text for each in read))
+    _show(found, out, as_json)
+
+
+def _read(texts: Sequence[str], file: str | None, stdin: bool, **options: str | None) -> Iterator[Example]:
+    from clozeline import streams
+
+    return streams.texts(texts, file, stdin, **options)[0]
 
 
 def _check(out: Sequence[Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,12 +21,14 @@ RISING, BOTH = "Blues", "RdBu_r"
 log = logging.getLogger("clozeline")
 TILE = 48
 """Points that a head is drawn with at most, each the largest weight of those it stands for."""
-WRAP = 14
-"""Words in a line."""
+LINE = 66
+"""Characters in a line of words."""
+NAMES = 20
+"""Names along an axis, or on a map, at most."""
 
 
 def draw(title: str, panels: Sequence[Panel], path: Path) -> None:
-    """Draw the panels, two in a row, into a PNG or SVG file.
+    """Draw the panels, two in a row, into a PNG or SVG file; tables only where there is nothing else.
 
     Raises:
         InputError: the place cannot be written.
@@ -36,20 +39,30 @@ def draw(title: str, panels: Sequence[Panel], path: Path) -> None:
     drawn = pictures or list(panels)
     columns = min(2, len(drawn))
     rows = math.ceil(len(drawn) / columns)
-    figure = Figure(figsize=(6.2 * columns, 4.6 * rows + 0.4), layout="constrained")
-    figure.suptitle(plain(title))
-    every = figure.subplots(rows, columns, squeeze=False).reshape(-1)
-    for axes, panel in zip(every, drawn, strict=False):
+    low = [all(isinstance(panel, Words) for panel in drawn[columns * row :][:columns]) for row in range(rows)]
+    heights = [2.4 if each else 4.8 for each in low]
+    figure = Figure(figsize=(6.2 * columns, sum(heights) + 0.4), layout="constrained")
+    figure.suptitle(_wrapped(title, 60 * columns))
+    grid = figure.add_gridspec(rows, columns, height_ratios=heights)
+    for number, panel in enumerate(drawn):
+        row, column = divmod(number, columns)
+        alone = number == len(drawn) - 1 and column == 0  # the last one of an odd number has the row for itself
+        axes = figure.add_subplot(grid[row, :] if alone else grid[row, column])
         DRAWN[panel.kind](axes, panel)
-        axes.set_title(plain(panel.title), size="medium")
-    for axes in every[len(drawn) :]:
-        axes.axis("off")
+        axes.set_title(_wrapped(panel.title, 60), size="medium")
+        if panel.note:
+            under = "\n".join(part for part in (axes.get_xlabel(), _wrapped(panel.note, 78)) if part)
+            axes.set_xlabel(under, size="small")
     with staged(path.parent) as stage, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         figure.savefig(stage / path.name, dpi=120, format=path.suffix[1:].lower())
     if missing := {found[1] for each in said if (found := re.search(r"Glyph (\d+)", str(each.message)))}:
         shown = " ".join(chr(int(number)) for number in sorted(missing, key=int)[:20])
         log.warning("%s: matplotlib's font lacks %d characters, drawn as boxes: %s", path.name, len(missing), shown)
+
+
+def _wrapped(text: str, width: int) -> str:
+    return plain(textwrap.fill(text, width))
 
 
 def plain(text: str) -> str:
@@ -73,7 +86,9 @@ def _lines(axes: Any, panel: Lines) -> None:
 
 def _heatmap(axes: Any, panel: Heatmap) -> None:
     low, high = panel.bounds()
-    how = dict(cmap=BOTH if panel.diverging else RISING, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
+    same = panel.values.shape[0] == panel.values.shape[1] and panel.x == panel.y
+    how = dict(cmap=BOTH if panel.diverging else RISING, vmin=low, vmax=high, interpolation="nearest")
+    how["aspect"] = "equal" if same else "auto"
     image = axes.imshow(panel.values, **how)
     axes.figure.colorbar(image, ax=axes, shrink=0.8)
     _ticks(axes.set_xticks, panel.columns, 90)
@@ -84,7 +99,7 @@ def _heatmap(axes: Any, panel: Heatmap) -> None:
 
 def _ticks(put: Callable[..., Any], names: Sequence[str] | None, turned: int) -> None:
     if names is not None:
-        step = max(1, len(names) // 40)
+        step = math.ceil(len(names) / NAMES)
         put(range(0, len(names), step), [plain(name) for name in names[::step]], rotation=turned, size="x-small")
 
 
@@ -96,7 +111,9 @@ def _bars(axes: Any, panel: Bars) -> None:
         errors = None if panel.errors is None else panel.errors[:, number]
         color = COLORS[number % len(COLORS)]
         axes.bar(at, panel.values[:, number], width, yerr=errors, color=color, label=plain(group), capsize=3)
-    axes.set_xticks(places, [plain(name) for name in panel.names], rotation=30 if len(panel.names) > 4 else 0)
+    turned = dict(rotation=30, ha="right") if sum(map(len, panel.names)) > 40 else {}
+    axes.set_xticks(places, [plain(name) for name in panel.names], **turned)
+    axes.set_xlim(-0.8, len(panel.names) - 0.2)
     axes.set_ylabel(plain(panel.y))
     axes.spines[["top", "right"]].set_visible(False)
     if len(panel.groups) > 1:
@@ -107,7 +124,7 @@ def _scatter(axes: Any, panel: Scatter) -> None:
     for number, group in enumerate(dict.fromkeys(panel.groups)):
         chosen = [at for at, each in enumerate(panel.groups) if each == group]
         axes.scatter(*panel.points[chosen].T, color=COLORS[number % len(COLORS)], label=plain(group), s=28)
-    if len(panel.names) <= 40:
+    if len(panel.names) <= NAMES:
         for name, point in zip(panel.names, panel.points, strict=True):
             axes.annotate(plain(name), point, (4, 2), textcoords="offset points", size="x-small")
     axes.set_xlabel(plain(panel.x))
@@ -120,14 +137,25 @@ def _words(axes: Any, panel: Words) -> None:
     from matplotlib import colormaps
 
     known = [abs(value) for value in panel.values if value is not None]
-    most, shown = max(known, default=0) or 1.0, colormaps[BOTH if panel.diverging else RISING]
-    axes.axis("off")
-    for at, (word, value) in enumerate(zip(panel.words, panel.values, strict=True)):
-        row, column = divmod(at, WRAP)
+    most, shades = max(known, default=0) or 1.0, colormaps[BOTH if panel.diverging else RISING]
+    row = column = 0
+    for word, value in zip(panel.words, panel.values, strict=True):
+        if column and column + len(word) > LINE:
+            row, column = row + 1, 0
         share = 0.0 if value is None else value / most
-        back = shown(0.5 + share / 2.4) if panel.diverging else shown(share * 0.6)
-        box = dict(boxstyle="round,pad=0.15", facecolor="none" if value is None else back, edgecolor="none")
-        axes.text(column / WRAP, 1 - 0.09 * (row + 1), plain(word), size="small", bbox=box, transform=axes.transAxes)
+        back = shades((1 + share) / 2 if panel.diverging else share)
+        dark = value is not None and sum(back[:3]) < 1.4
+        box = dict(boxstyle="square,pad=0.12", facecolor="none" if value is None else back, edgecolor="none")
+        how = dict(
+            family=["monospace", "DejaVu Sans"], size=9, va="center", color="white" if dark else "black", bbox=box
+        )
+        axes.text(column, row, plain(word), **how)
+        column += len(word) + 1
+    axes.set_xlim(-1, LINE + 1)
+    axes.set_ylim(max(row, 5) + 0.5, -0.8)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
 
 
 def _table(axes: Any, panel: Table) -> None:

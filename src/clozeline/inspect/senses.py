@@ -1,0 +1,351 @@
+"""How a word's vector moves apart by context: the bank of a river and the bank of money, layer by layer.
+
+Contextual vectors of all words lie in a narrow cone, so a cosine says little by itself: beside it stands the mean cosine of
+random tokens of the same texts (Ethayarajh 2019, "How Contextual are Contextualized Word Representations?").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from clozeline import predict as prediction
+from clozeline.data.packing import Samples
+from clozeline.errors import InputError
+from clozeline.inspect import panels as kinds
+from clozeline.inspect.tokenization import normalised, word_spans
+from clozeline.inspect.view import View
+from clozeline.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from clozeline.face import Model
+
+SAMPLE = 500
+"""Random tokens for the base line, about."""
+MOST = 2000
+"""Occurrences that are compared, each with each, at most."""
+BEST = (("separation", 1), ("between senses", -1), ("occurrences", -1))
+"""What names the best layer, the first that there is: without pairs within senses, occurrences should be least alike."""
+SHOWN = 100
+"""Occurrences that panels show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """The word in a text. text: which one, from 0; start, end: its characters; name: it and what stands around it."""
+
+    text: int
+    start: int
+    end: int
+    name: str
+    group: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Senses(View):
+    """The n occurrences of a word, after the embedding (layer 0) and after each of the L layers.
+
+    cosines: (L + 1, n, n); random: (L + 1,) mean cosine of random tokens; points: (n, 2) a map at the layer `best`, and
+    explained: (2,) what share of the variance each axis of it has; neighbours: how many are named; lost: occurrences
+    behind what the model reads of a text.
+    """
+
+    model: str
+    word: str
+    occurrences: tuple[Occurrence, ...]
+    cosines: np.ndarray
+    random: np.ndarray
+    best: int
+    points: np.ndarray
+    explained: np.ndarray
+    neighbours: int
+    lost: int
+
+    @property
+    def title(self) -> str:
+        return f"“{self.word}” by context in {self.model}"
+
+    @cached_property
+    def groups(self) -> np.ndarray | None:
+        """(n,) the sense of each occurrence as a number, or None where they are not known."""
+        return _numbered(self.occurrences)
+
+    @cached_property
+    def layers(self) -> dict[str, np.ndarray]:
+        """By name, (L + 1,) each: see `measures`."""
+        return measures(self.cosines, self.groups)
+
+    @cached_property
+    def nearest(self) -> np.ndarray:
+        """(n, neighbours) the nearest other occurrences at the best layer, nearest first."""
+        apart = self.cosines[self.best] - 3 * np.eye(len(self.occurrences))
+        return np.argsort(-apart, axis=1, kind="stable")[:, : min(self.neighbours, len(apart) - 1)]
+
+    @property
+    def agreement(self) -> float | None:
+        """How often the nearest occurrence has the same sense, or None where senses are not known."""
+        return None if self.groups is None else float((self.groups[self.nearest[:, 0]] == self.groups).mean())
+
+    def panels(self) -> list[kinds.Panel]:
+        at = list(range(len(self.random)))
+        curves = {
+            name: (at, values.tolist())
+            for name, values in self.layers.items()
+            if name not in ("separation", "silhouette")
+        }
+        marks = {f"layer {self.best}": float(self.best)}
+        curves["random tokens"] = (at, self.random.tolist())
+        say = "Layer 0 is the embedding. Random tokens of these texts are what a cosine is to be held against."
+        found: list[kinds.Panel] = [
+            kinds.Lines("Mean cosine of occurrences", "layer", "cosine", curves, marks, self._missing + say)
+        ]
+        if self.separated:
+            apart = {name: (at, self.layers[name].tolist()) for name in ("separation", "silhouette")}
+            say = "Separation is the mean cosine within senses less that between them."
+            found.append(kinds.Lines("How far senses are apart", "layer", "", apart, marks, say))
+        names = [f"{number} {each.name}" for number, each in enumerate(self.occurrences, 1)]
+        senses = [each.group or self.word for each in self.occurrences]
+        x, y = (f"component {axis} ({share:.0%})" for axis, share in enumerate(self.explained, 1))
+        found.append(kinds.Scatter(f"Map at layer {self.best}", x, y, self.points, names, senses))
+        order = np.arange(len(names)) if self.groups is None else np.argsort(self.groups, kind="stable")
+        some = order[np.unique(np.linspace(0, len(order) - 1, SHOWN).astype(int))]
+        values = self.cosines[self.best][np.ix_(some, some)]
+        rows, columns = [names[each] for each in some], [str(each + 1) for each in some]
+        say = f"{len(some)} of {len(names)} occurrences." * (len(some) < len(names))
+        found.append(kinds.Heatmap(f"Cosines at layer {self.best}", "", "", values, rows, columns, note=say))
+        return [*found, self._table(some)]
+
+    def _table(self, some: np.ndarray) -> kinds.Table:
+        rows = []
+        for at in some.tolist():
+            near = [f"{self._said(other)} {self.cosines[self.best, at, other]:.2f}" for other in self.nearest[at]]
+            rows.append([self._said(at), *near])
+        columns = ("occurrence", *(f"nearest {rank}" for rank in range(1, self.nearest.shape[1] + 1)))
+        say = "" if self.agreement is None else f"The nearest has the same sense in {self.agreement:.0%}."
+        return kinds.Table(f"Nearest occurrences at layer {self.best}", columns, rows, say)
+
+    def _said(self, at: int) -> str:
+        found = self.occurrences[at]
+        return f"{at + 1} {found.name}" + (f" ({found.group})" if found.group else "")
+
+    @property
+    def separated(self) -> bool:
+        """Whether senses are known, and one of them more than once."""
+        return bool(np.isfinite(self.layers.get("separation", np.nan)).all())
+
+    @property
+    def _missing(self) -> str:
+        return f"{self.lost} occurrences stand behind what the model reads of their text. " if self.lost else ""
+
+    def as_dict(self) -> dict[str, Any]:
+        measured = {**self.layers, "random": self.random}
+        return {
+            "model": self.model,
+            "word": self.word,
+            "lost": self.lost,
+            "best_layer": self.best,
+            "layers": {name: kinds.numbers(values) for name, values in measured.items()},
+            "same_sense_nearest": self.agreement,
+            "occurrences": [asdict(each) for each in self.occurrences],
+            "points": [kinds.numbers(row) for row in self.points],
+            "cosines": [kinds.numbers(row) for row in self.cosines[self.best]],
+            "nearest": self.nearest.tolist(),
+        }
+
+    def __str__(self) -> str:
+        columns = {**self.layers, "random tokens": self.random}
+        lines = [self.title, f"{len(self.occurrences)} occurrences. {self._missing}Mean cosine of them by layer:"]
+        lines.append("layer  " + "  ".join(f"{name:>13}" for name in columns))
+        for at in range(len(self.random)):
+            mark = "  <" if at == self.best else ""
+            lines.append(f"{at:>5}  " + "  ".join(f"{values[at]:>13.3f}" for values in columns.values()) + mark)
+        if self.separated:
+            lines.append(f"Senses are farthest apart at layer {self.best}: {self.layers['separation'][self.best]:.3f}.")
+        else:
+            lines.append(f"They are farthest apart at layer {self.best}.")
+        if self.agreement is not None and self.separated:
+            lines.append(f"There the nearest occurrence has the same sense in {self.agreement:.0%}.")
+        return "\n".join(lines)
+
+
+def senses(
+    model: Model,
+    texts: str | Sequence[str],
+    word: str,
+    *,
+    groups: Sequence[str] | None = None,
+    neighbours: int = 5,
+) -> Senses:
+    """How far the occurrences of a word in some texts are apart, layer by layer.
+
+    Args:
+        texts: one text or several; what is longer than the model is cut, and occurrences lost so are counted.
+        word: looked for as a whole word, or several; case counts where it does for the tokenizer. A word of several pieces
+            is the mean of them.
+        groups: what the word means in each text, or (where their number differs) in each occurrence in reading order.
+        neighbours: occurrences named as the nearest of each.
+
+    The best layer is the one where senses are farthest apart (mean cosine within less between), or occurrences where senses
+    are not known; the embedding, which knows no context, does not count.
+
+    Raises:
+        InputError: the word is in the texts less than twice, or the groups do not fit.
+    """
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    if not texts:
+        raise InputError("There are no texts to look for the word in.")
+    if neighbours < 1:
+        raise InputError(f"neighbours is {neighbours}; ask for at least 1.")
+    if not word_spans(word):
+        raise InputError(f"word is {word!r}; give a word to look for, with letters or digits.")
+    samples = Samples.tokenise(model.tokenizer, texts, offsets=True)
+    places = [(at, *span) for at, text in enumerate(texts) for span in _places(model.tokenizer, text, word)]
+    named = _named(groups, places, len(texts), word)
+    tokens, random = _chosen(samples, places, np.random.default_rng(0))
+    kept = [at for at, rows in enumerate(tokens) if len(rows)]
+    lost = len(places) - len(kept)
+    if not 2 <= len(kept) <= MOST:
+        behind = f", {lost} of them behind what the model reads" if lost else ""
+        raise InputError(
+            f"{word!r} is {len(places)} times in the {len(texts)} texts{behind}; give texts that have it 2 to {MOST} times."
+        )
+    found = tuple(
+        Occurrence(*places[at], _called(texts[places[at][0]], *places[at][1:]), None if named is None else named[at])
+        for at in kept
+    )
+    vectors, base = _vectors(model, samples, [tokens[at] for at in kept], random)
+    units = prediction.unit(vectors.astype(np.float64))
+    by_layer = units.transpose(1, 0, 2)
+    cosines = np.clip(by_layer @ by_layer.transpose(0, 2, 1), -1, 1)
+    cosines[:, np.arange(len(kept)), np.arange(len(kept))] = 1
+    total, n = np.linalg.norm(prediction.unit(base.astype(np.float64)).sum(0), axis=-1), len(base)
+    measured = measures(cosines, _numbered(found))
+    score = next(sign * measured[name] for name, sign in BEST if np.isfinite(measured.get(name, np.nan)).all())
+    best = 1 + int(np.argmax(score[1:]))
+    points, explained = _map(units[:, best])
+    random_cosine = (total**2 - n) / max(1, n * (n - 1))
+    return Senses(model.name, word, found, cosines, random_cosine, best, points, explained, neighbours, lost)
+
+
+def measures(cosines: np.ndarray, groups: np.ndarray | None) -> dict[str, np.ndarray]:
+    """By name, (layers,) each, from (layers, n, n) cosines and the sense of each occurrence.
+
+    Without senses the mean cosine of "occurrences". With them that "within senses" (NaN where each is there once) and
+    "between senses", the "separation", which is their difference, and the mean "silhouette" coefficient (Rousseeuw 1987)
+    over cosine distances: 1 where senses are far apart, 0 where they are mixed, below 0 where each is nearer to another.
+    """
+    n = cosines.shape[1]
+    pairs = ~np.eye(n, dtype=bool)
+    if groups is None:
+        return {"occurrences": cosines[:, pairs].mean(1)}
+    same = (groups[:, None] == groups) & pairs
+    other = pairs & ~same
+    nothing = np.full(len(cosines), np.nan)
+    within = cosines[:, same].mean(1) if same.any() else nothing
+    between = cosines[:, other].mean(1)
+    member = groups[:, None] == np.unique(groups)  # (n, senses)
+    counts = member.sum(0)
+    sums = (1 - cosines) @ member
+    own = sums[:, member] / np.maximum(1, counts[groups] - 1)
+    nearest = np.where(member, np.inf, sums / counts).min(2)
+    shape = (nearest - own) / np.maximum(np.maximum(nearest, own), 1e-12)
+    silhouette = np.where(counts[groups] > 1, shape, 0).mean(1)
+    return {
+        "within senses": within,
+        "between senses": between,
+        "separation": within - between,
+        "silhouette": silhouette,
+    }
+
+
+def _places(tokenizer: Tokenizer, text: str, word: str) -> Iterator[tuple[int, int]]:
+    """Where the word stands in a text, as the tokenizer sees both."""
+    own, wanted = word_spans(word), normalised(tokenizer, word).strip()
+    before, behind = own[0][0], len(word) - own[-1][1]  # marks at its ends, as of "C++"
+    spans = word_spans(text)
+    for first, last in zip(spans, spans[len(own) - 1 :], strict=False):
+        start, end = max(0, first[0] - before), last[1] + behind
+        if normalised(tokenizer, text[start:end]).strip() == wanted:
+            yield start, end
+
+
+def _named(
+    groups: Sequence[str] | None, places: Sequence[tuple[int, int, int]], texts: int, word: str
+) -> list[str] | None:
+    """The sense of each occurrence."""
+    if groups is None:
+        return None
+    if isinstance(groups, str) or len(groups) not in (texts, len(places)):
+        count = "one text" if isinstance(groups, str) else f"{len(groups)} names"
+        raise InputError(
+            f"groups is {count}; give one name for each of the {texts} texts, or for each of the {len(places)} times that "
+            f"{word!r} is in them."
+        )
+    named = [str(groups[at]) for at, *_ in places] if len(groups) == texts else [str(group) for group in groups]
+    if len({*named}) == 1:
+        raise InputError(f"groups gives every {word!r} the same sense, {named[0]!r}; name at least two, or none.")
+    return named
+
+
+def _numbered(found: Sequence[Occurrence]) -> np.ndarray | None:
+    """(n,) senses as numbers, or None where they are not known or only one is left."""
+    known = list(dict.fromkeys(each.group for each in found))
+    return np.array([known.index(each.group) for each in found]) if len(known) > 1 else None
+
+
+def _chosen(
+    samples: Samples, places: Sequence[tuple[int, int, int]], random: np.random.Generator
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The rows of each occurrence's tokens, none where the model does not read all of it; and random rows of content."""
+    assert samples.offsets is not None
+    assert samples.source is not None
+    content = samples.source >= 0
+    tokens = []
+    for at, start, end in places:
+        rows = np.arange(samples.bounds[at], samples.bounds[at + 1])
+        starts, ends = samples.offsets[rows].T
+        hit = rows[content[rows] & (starts < end) & (ends > start)]
+        partly = len(hit) and samples.cut[at] and samples.offsets[hit[-1], 1] < end
+        tokens.append(hit[:0] if partly else hit)
+    rows = np.flatnonzero(content)
+    return tokens, np.sort(random.choice(rows, min(SAMPLE, len(rows)), replace=False))
+
+
+@torch.inference_mode()
+def _vectors(
+    model: Model, samples: Samples, tokens: Sequence[np.ndarray], random: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, layers + 1, D) the mean of each occurrence's tokens, and (m, layers + 1, D) those of random tokens."""
+    wanted = np.unique(np.concatenate([*tokens, random]))
+    network, device = model._network(), model._device
+    table = np.empty((len(wanted), model.config.layers + 1, model.config.width), np.float32)
+    for chosen in prediction.batches(samples, device):
+        rows = np.concatenate([np.arange(samples.bounds[at], samples.bounds[at + 1]) for at in chosen])
+        hit = np.flatnonzero(np.isin(rows, wanted))
+        if len(hit):
+            states = network.encoder.states(samples.take(chosen).packed.to(device))
+            found = [state[hit] for state in states]
+            table[np.searchsorted(wanted, rows[hit])] = torch.stack(found, 1).float().cpu().numpy()
+    means = [table[np.searchsorted(wanted, rows)].mean(0) for rows in tokens]
+    return np.stack(means), table[np.searchsorted(wanted, random)]
+
+
+def _map(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 2) principal components of (n, D) vectors, and the share of the variance along each."""
+    left, sizes, _ = np.linalg.svd(units - units.mean(0), full_matrices=False)
+    points, shares = np.zeros((len(units), 2)), np.zeros(2)
+    count = min(2, len(sizes))
+    points[:, :count] = (left * sizes)[:, :count]
+    shares[:count] = (sizes**2)[:count] / max(float((sizes**2).sum()), 1e-12)
+    return np.where(shares > 1e-9, points, 0.0), shares
+
+
+def _called(text: str, start: int, end: int) -> str:
+    """The word and the ones beside it."""
+    before, behind = text[:start].split()[-1:], text[end:].split()[:1]
+    return " ".join([*before, f"[{text[start:end]}]", *behind])
