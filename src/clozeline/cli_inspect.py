@@ -173,7 +173,7 @@ def causal_gap(
         texts: Texts that the model was not trained on; without any, from a file.
         limit: Texts that are read, drawn where there are more.
     """
-    from clozeline.inspect.masking import causal_gap as look
+    from clozeline.inspect.causal import causal_gap as look
 
     _check(out)
     read = _read(texts, file, stdin, text=text, format=format, encoding=encoding)

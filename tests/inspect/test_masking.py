@@ -23,7 +23,8 @@ from clozeline.data.shuffle import mixed
 from clozeline.errors import InputError
 from clozeline.face import Model
 from clozeline.families import FAMILIES
-from clozeline.inspect.masking import causal_gap, corruption, fill_mask, left_only
+from clozeline.inspect.causal import causal_gap, left_only
+from clozeline.inspect.masking import corruption, fill_mask
 from clozeline.model.heads import MaskedLMHead, Network
 from clozeline.tasks.masked_lm import MaskedLM
 from clozeline.tokenizer import Tokenizer

@@ -17,7 +17,7 @@ from clozeline.batch import Packed
 from clozeline.errors import InputError
 from clozeline.inspect import panels as kinds
 from clozeline.inspect.tracing import record
-from clozeline.inspect.view import View
+from clozeline.inspect.view import View, called
 
 if TYPE_CHECKING:
     from clozeline.face import Model
@@ -98,7 +98,9 @@ class Read:
             for at, source, (low, high) in zip(starts.tolist(), sources.tolist(), offsets.tolist(), strict=True)
         ]
         ends = (self.ends[0], None if self.ends[1] is None else len(names) - 1)
-        found: dict[str, Any] = dict(tokens=tuple(names), offsets=offsets, words=self.words[starts], sources=sources, ends=ends)
+        found: dict[str, Any] = dict(
+            tokens=tuple(names), offsets=offsets, words=self.words[starts], sources=sources, ends=ends
+        )
         return replace(self, weights=weights.astype(np.float32), **found)
 
 
@@ -111,7 +113,7 @@ class AttentionView(View):
 
     @property
     def title(self) -> str:
-        return f"Attention of {self.model}"
+        return f"Attention of {called(self.model)}"
 
     def panels(self) -> list[kinds.Panel]:
         found: list[kinds.Panel] = []

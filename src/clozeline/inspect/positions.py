@@ -15,7 +15,7 @@ import numpy as np
 
 from clozeline.config import EncoderConfig
 from clozeline.inspect import panels as kinds
-from clozeline.inspect.view import View
+from clozeline.inspect.view import View, called
 from clozeline.model import positions as schemes
 from clozeline.predict import unit
 
@@ -71,7 +71,7 @@ class PositionView(View):
 
     @property
     def title(self) -> str:
-        return f"Positions of {self.model} ({self.scheme})"
+        return f"Positions of {called(self.model)} ({self.scheme})"
 
     def panels(self) -> list[kinds.Panel]:
         return list(self.shown)

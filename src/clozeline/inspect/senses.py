@@ -19,7 +19,7 @@ from clozeline.data.packing import Samples
 from clozeline.errors import InputError
 from clozeline.inspect import panels as kinds
 from clozeline.inspect.tokenization import normalised, word_spans
-from clozeline.inspect.view import View
+from clozeline.inspect.view import View, called
 from clozeline.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Senses(View):
 
     @property
     def title(self) -> str:
-        return f"“{self.word}” by context in {self.model}"
+        return f"“{self.word}” by context in {called(self.model)}"
 
     @cached_property
     def groups(self) -> np.ndarray | None:

@@ -63,6 +63,11 @@ class View(ABC):
         return before + PLACE.replace("{}", data) + after
 
 
+def called(model: str) -> str:
+    """A model's name in a title: of a path its last two parts."""
+    return "/".join(Path(model).parts[-2:])
+
+
 @cache
 def _built() -> str:
     return resources.files("clozeline.inspect").joinpath("page.html").read_text(encoding="utf-8")
