@@ -6,7 +6,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 RUN := $(VENV)/bin/python -m
 PIP := $(RUN) pip --disable-pip-version-check install --quiet
 
-.PHONY: quickstart test check format benchmarks-setup clean
+.PHONY: quickstart test check format page benchmarks-setup clean
 
 # fine-tune a real encoder on labelled text, and use it
 quickstart: $(VENV)/installed
@@ -25,6 +25,10 @@ check: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(RUN) ruff check --fix src tests benchmarks
 	$(RUN) ruff format src tests benchmarks
+
+# the page that inspections are put into, from its source in web/; needs node
+page:
+	cd web && npm ci --no-audit --no-fund && npm run build
 
 # the peers that benchmarks compare with
 benchmarks-setup: $(VENV)/installed-dev

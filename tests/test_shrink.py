@@ -320,6 +320,17 @@ def test_a_classifier_keeps_its_head_and_its_answers(trained: Path, tmp_path: Pa
     assert load(tmp_path / "one").fresh == []
 
 
+def test_heads_go_with_the_layers_that_they_are_in(trained: Path, tmp_path: Path) -> None:
+    done = shrink(trained, tmp_path / "heads", heads={0: [1], 1: [0, 3]})
+    assert (done.heads, done.layers) == ((8, 5), (0, 1)) and "heads: 8 -> 5" in str(done)
+    assert done.parameters[1] < done.parameters[0]
+    whole, small = (cl.load(each).predict("w1 good w2")[0].scores for each in (trained, tmp_path / "heads"))
+    assert small != whole
+    both = shrink(trained, tmp_path / "both", layers=[1], heads={0: [1], 1: [0, 3]})
+    assert both.heads == (8, 2) and cl.load(tmp_path / "both").config.kept_heads(0) == [1, 2]
+    assert "version 5 does not know pruned heads" in (tmp_path / "both" / "README.md").read_text(encoding="utf-8")
+
+
 def test_what_cannot_be_done_is_refused_and_nothing_is_written(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine", encoding="utf-8")
@@ -330,7 +341,7 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_written(tiny: Path, tmp_p
         shutil.copy(tiny / name, bare)
     out = tmp_path / "out"
     for model, where, how, message in (
-        (tiny, out, {}, "nothing to cut: give layers, vocabulary, or both"),
+        (tiny, out, {}, "nothing to cut: give layers, heads, vocabulary"),
         (tiny, out, {"layers": 1, "least": 2}, "give it as vocabulary, or leave them out"),
         (tiny, tmp_path / "full", {"layers": 1}, "is there already; give a folder that is new or empty"),
         (tiny, tiny, {"layers": 1}, "is there already"),

@@ -12,12 +12,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clozeline import inspect
     from clozeline.batch import Layout, Packed
     from clozeline.config import EncoderConfig
     from clozeline.distiller import distill
     from clozeline.errors import InputError
     from clozeline.evaluate.predictions import score
     from clozeline.face import Model, load
+    from clozeline.inspect.tracing import trace
     from clozeline.model.encoder import Encoder
     from clozeline.paired import compare
     from clozeline.pretrainer import pretrain
@@ -60,6 +62,7 @@ _HOME = {
     "load": "clozeline.face",
     "pretrain": "clozeline.pretrainer",
     "shrink": "clozeline.shrinking",
+    "trace": "clozeline.inspect.tracing",
     "train_tokenizer": "clozeline.tokenizer_training",
     "score": "clozeline.evaluate.predictions",
 }
@@ -85,15 +88,19 @@ __all__ = [
     "__version__",
     "compare",
     "distill",
+    "inspect",
     "load",
     "pretrain",
     "score",
     "shrink",
+    "trace",
     "train_tokenizer",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "inspect":
+        return importlib.import_module("clozeline.inspect")
     if name not in _HOME:
         raise AttributeError(f"module 'clozeline' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

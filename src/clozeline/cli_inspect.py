@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 import clozeline
+from clozeline import recipe as recipes
 from clozeline.errors import InputError
 from clozeline.flags import (
+    Choices,
+    ColumnNames,
     Device,
     Encoding,
     File,
     Format,
     Json,
     ModelName,
+    Names,
+    Pair,
     Precision,
     Stdin,
     Switch,
@@ -233,6 +238,109 @@ def tokenization(
     tokenizer = Tokenizer.load(checkpoint.find(model))
     found = look(tokenizer, texts[0]) if len(texts) == 1 else corpus_pieces(tokenizer, (each.text for each in read))
     _show(found, out, as_json)
+
+
+@inspect.command
+def attribution(
+    model: ModelName,
+    text: str,
+    pair: str | None = None,
+    /,
+    *,
+    target: str | None = None,
+    at: str | None = None,
+    method: Literal["integrated_gradients", "gradient_x_input", "occlusion"] = "integrated_gradients",
+    steps: Count = 64,
+    baseline: Literal["pad", "mask"] = "pad",
+    pieces: Switch = False,
+    device: Device = None,
+    out: Saved = (),
+    as_json: Json = False,
+) -> None:
+    """Show which words a prediction rests on, and whether removing them proves it.
+
+    Args:
+        text: What is read, after -- where it begins with a hyphen; of question answering the question.
+        pair: A second text, or the passage.
+        target: A label, a tag or an answer; without, what the model predicts.
+        at: For tags, which word: itself, or its index from 0.
+        steps: Of integrated gradients.
+        pieces: Each piece of a word by itself.
+    """
+    from clozeline.inspect.attribution import attribution as look
+
+    _check(out)
+    where = int(at) if at is not None and at.isdecimal() else at
+    loaded = clozeline.load(model, device=device)
+    how: dict[str, Any] = dict(target=target, at=where, method=method, steps=steps, baseline=baseline, join=not pieces)
+    _show(look(loaded, text, pair, **how), out, as_json)
+
+
+@inspect.command
+def heads(
+    model: ModelName,
+    data: str,
+    /,
+    *,
+    metric: Annotated[str | None, Parameter(help="One of the task's metrics.")] = None,
+    limit: Annotated[int | None, Parameter(help="Examples that are read, drawn where there are more.")] = None,
+    text: Text = None,
+    pair: Pair = None,
+    label: Names = None,
+    choices: Choices = None,
+    columns: ColumnNames = None,
+    encoding: Encoding = "utf-8",
+    precision: Precision = "fp32",
+    device: Device = None,
+    out: Saved = (),
+    as_json: Json = False,
+) -> None:
+    """Measure what each head is worth: what a metric loses when it is switched off. `shrink --heads` takes heads out.
+
+    Args:
+        data: As for evaluate; of a masked-LM model raw texts.
+    """
+    from clozeline.inspect.heads import heads as look
+
+    _check(out)
+    where = recipes.columns(text=text, pair=pair, label=label, choices=choices, columns=columns, encoding=encoding)
+    loaded = clozeline.load(model, precision=precision, device=device)
+    _show(look(loaded, data, metric=metric, limit=limit, **where), out, as_json)
+
+
+@inspect.command
+def probe(
+    model: ModelName,
+    data: str,
+    test: str | None = None,
+    /,
+    *,
+    folds: Annotated[int, Parameter(validator=Number(gte=2))] = 5,
+    limit: Annotated[int | None, Parameter(help="Texts that are read, drawn where there are more.")] = None,
+    seed: int = 0,
+    text: Text = None,
+    pair: Pair = None,
+    label: Names = None,
+    columns: ColumnNames = None,
+    encoding: Encoding = "utf-8",
+    precision: Precision = "fp32",
+    device: Device = None,
+    out: Saved = (),
+    as_json: Json = False,
+) -> None:
+    """Find the layer where a labelled set becomes readable, by a linear classifier on each.
+
+    Args:
+        data: Labelled texts.
+        test: Others to measure on; without, by cross-validation.
+    """
+    from clozeline.inspect.probing import probe as look
+
+    _check(out)
+    where = recipes.columns(text=text, pair=pair, label=label, choices=None, columns=columns, encoding=encoding)
+    del where["choices"]
+    loaded = clozeline.load(model, precision=precision, device=device)
+    _show(look(loaded, data, test, folds=folds, limit=limit, seed=seed, **where), out, as_json)
 
 
 def _read(texts: Sequence[str], file: str | None, stdin: bool, **options: str | None) -> Iterator[Example]:

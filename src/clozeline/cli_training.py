@@ -173,13 +173,14 @@ def shrink(
     *,
     out: Path,
     layers: Annotated[str | None, Parameter(help="How many layers to keep, or which, such as 0,2,5.")] = None,
+    heads: Annotated[str | None, Parameter(help="Heads to take out, as LAYER.HEAD: 0.3,0.5,2.11.")] = None,
     vocabulary: Annotated[tuple[str, ...], Parameter(negative=(), help="Raw text whose tokens to keep.")] = (),
     least: Annotated[int, Parameter(help="How often the text must use a token for it to stay.")] = 1,
     text: Text = None,
     encoding: Encoding = "utf-8",
     as_json: Json = False,
 ) -> None:
-    """Make a model smaller without training: fewer layers, or a vocabulary of what a corpus uses.
+    """Make a model smaller without training: fewer layers or heads, or a vocabulary of what a corpus uses.
 
     Args:
         out: Folder of the smaller model.
@@ -188,8 +189,22 @@ def shrink(
 
     which = None if layers is None else [_number(part, layers) for part in layers.split(",")]
     kept = which[0] if which is not None and layers is not None and "," not in layers else which
-    found = cut(model, out, layers=kept, vocabulary=vocabulary or None, least=least, text=text, encoding=encoding)
+    gone = None if heads is None else _heads(heads)
+    found = cut(
+        model, out, layers=kept, heads=gone, vocabulary=vocabulary or None, least=least, text=text, encoding=encoding
+    )
     print(json.dumps(dataclasses.asdict(found) | {"out": str(out)}) if as_json else found)
+
+
+def _heads(given: str) -> dict[int, list[int]]:
+    """By layer, the heads of "0.3,0.5,2.11"."""
+    found: dict[int, list[int]] = {}
+    for part in given.split(","):
+        layer, dot, head = part.strip().partition(".")
+        if not (dot and layer.isdecimal() and head.isdecimal()):
+            raise InputError(f"--heads is {given!r}; give heads as LAYER.HEAD, counted from 0, such as 0.3,0.5,2.11.")
+        found.setdefault(int(layer), []).append(int(head))
+    return found
 
 
 def _number(part: str, given: str) -> int:

@@ -7,6 +7,7 @@ This module imports no torch: a configuration can be read, checked and printed w
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from clozeline.errors import InputError, nearest
@@ -81,6 +82,7 @@ class Block:
     dropped: what `dropout` acts on: the output of "embedding", "attention" and "ffn".
     shared: how many layers have weights of their own; the others repeat them in runs (ALBERT). None: all.
     convolution: beside the first layer.
+    pruned: for each layer, the heads that were taken out of it, by the numbers they had; () where all are there.
     """
 
     norm_first: bool = False
@@ -89,6 +91,7 @@ class Block:
     dropped: tuple[str, ...] = ("embedding", "attention", "ffn")
     shared: int | None = None
     convolution: Convolution | None = None
+    pruned: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,10 +152,37 @@ class EncoderConfig:
             raise InputError(
                 f"block.shared is {self.block.shared}; it must be 1 to {self.layers}, the number of layers."
             )
+        if self.block.pruned and len(self.block.pruned) != self.layers:
+            raise InputError(
+                f"block.pruned has {len(self.block.pruned)} entries for {self.layers} layers; give each layer its own."
+            )
+        for layer, gone in enumerate(self.block.pruned):
+            if not {*gone} < {*range(self.heads)}:
+                shown = ", ".join(map(str, gone))
+                raise InputError(
+                    f"Heads {shown} cannot be taken out of layer {layer}: it has heads 0 to {self.heads - 1}, and one "
+                    "must stay."
+                )
 
     @property
     def head_width(self) -> int:
         return self.width // self.heads
+
+    def without(self, heads: Mapping[int, Iterable[int]]) -> EncoderConfig:
+        """The configuration of the encoder without these heads of some layers, and without those that were gone before."""
+        for layer in heads:
+            if layer not in range(self.layers):
+                raise InputError(
+                    f"There is no layer {layer} to take heads out of; there are layers 0 to {self.layers - 1}."
+                )
+        before = self.block.pruned or ((),) * self.layers
+        gone = tuple(tuple(sorted({*before[layer], *heads.get(layer, ())})) for layer in range(self.layers))
+        return self.replace(block=dataclasses.replace(self.block, pruned=gone if any(gone) else ()))
+
+    def kept_heads(self, layer: int) -> list[int]:
+        """The heads of a layer, by the numbers that they had before any was taken out."""
+        gone = self.block.pruned[layer] if self.block.pruned else ()
+        return [head for head in range(self.heads) if head not in gone]
 
     @property
     def distinct_layers(self) -> int:

@@ -1,4 +1,4 @@
-"""A smaller model without training: fewer layers, and a vocabulary of what a corpus uses.
+"""A smaller model without training: fewer layers or heads, and a vocabulary of what a corpus uses.
 
 cl.shrink("bert-base-uncased", "bert-6", layers=6)
 cl.shrink("xlm-roberta-base", "xlm-roberta-reviews", vocabulary="reviews.csv")
@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import logging
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from clozeline.data.corpus import Counts, Document, Split, documents
 from clozeline.errors import InputError
 from clozeline.model.heads import MaskedLMHead
 from clozeline.model.layer_map import spread
-from clozeline.student import keep_layers
+from clozeline.student import keep_layers, take_heads
 from clozeline.tokenizer import Tokenizer
 from clozeline.tokenizer_trim import trim
 
@@ -42,13 +42,14 @@ SEAMS = (re.compile(r"(?<=\S) (?=\S)"), re.compile(r"(?<=\S)\n(?=\S)"))
 class Shrunk:
     """What became of a model; pairs are before and after.
 
-    layers: those kept, of `layers_before`. tokens_per_word: of the first million characters of the corpus, special tokens
-    not counted; None where the vocabulary stayed as it was.
+    layers: those kept, of `layers_before`; heads: in all layers. tokens_per_word: of the first million characters of the
+    corpus, special tokens not counted; None where the vocabulary stayed as it was.
     """
 
     out: Path
     layers: tuple[int, ...]
     layers_before: int
+    heads: tuple[int, int]
     vocabulary: tuple[int, int]
     parameters: tuple[int, int]
     tokens_per_word: tuple[float, float] | None
@@ -60,6 +61,7 @@ class Shrunk:
         """What was kept, a line for each kind."""
         numbers = ", ".join(map(str, self.layers))
         lines = [f"layers: {self.layers_before} -> {len(self.layers)} ({numbers})"]
+        lines += ["heads: {} -> {}".format(*self.heads)] * (self.heads[0] != self.heads[1])
         lines += ["vocabulary: {:,} -> {:,}".format(*self.vocabulary)]
         lines += ["parameters: {:,} -> {:,}".format(*self.parameters)]
         if self.tokens_per_word is not None:
@@ -127,6 +129,7 @@ def shrink(
     out: str | Path,
     *,
     layers: int | Sequence[int] | None = None,
+    heads: Mapping[int, Sequence[int]] | None = None,
     vocabulary: str | Path | Sequence[str | Path] | None = None,
     least: int = 1,
     text: str | None = None,
@@ -136,27 +139,31 @@ def shrink(
 
     Args:
         layers: how many to keep, spread evenly (see `spread`), or which, counted from 0.
+        heads: to take out, by layer of the given model, such as {0: [3, 5]}; see `student.take_heads`.
         vocabulary: a corpus; tokens that it uses stay, and those that other text cannot do without (see `trim`).
         least: how often the corpus must use a token for it to stay. With 1 the corpus is read as the same pieces as before,
             and if all layers stay too, every result for it is the same.
         text, encoding: how the corpus is read, see `corpus.documents`.
 
     Raises:
-        InputError: as `load`, `keep_layers`, `keep_vocabulary` and `used_ids`; nothing to cut; or `out` holds something.
+        InputError: as `load`, `keep_layers`, `take_heads`, `keep_vocabulary` and `used_ids`; nothing to cut; or `out` holds
+            something.
     """
     out = Path(out)
-    if layers is None and vocabulary is None:
-        raise InputError("There is nothing to cut: give layers, vocabulary, or both.")
+    if layers is None and vocabulary is None and heads is None:
+        raise InputError("There is nothing to cut: give layers, heads, vocabulary, or several of them.")
     if vocabulary is None and (least, text, encoding) != (1, None, "utf-8"):
         raise InputError("least, text and encoding say how a corpus is read; give it as vocabulary, or leave them out.")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} is there already; give a folder that is new or empty.")
     large = small = bundles.load(model)
+    if heads is not None:
+        small = take_heads(small, heads)
     numbers = range(large.config.layers) if layers is None else layers
     if isinstance(numbers, int):
         numbers = spread(large.config.layers, numbers)
     if layers is not None:
-        small = keep_layers(large, numbers)
+        small = keep_layers(small, numbers)
     tokens_per_word = None
     if vocabulary is not None:
         corpus = (vocabulary,) if isinstance(vocabulary, str | Path) else tuple(vocabulary)
@@ -167,6 +174,7 @@ def shrink(
         out,
         tuple(numbers),
         large.config.layers,
+        (_heads(large), _heads(small)),
         (large.config.vocab_size, small.config.vocab_size),
         (_parameters(large), _parameters(small)),
         tokens_per_word,
@@ -184,6 +192,8 @@ def _card(bundle: Bundle, shrunk: Shrunk, least: int) -> str:
     made += ["", "How accurate it is was not measured.", ""]
     if len(shrunk.layers) < shrunk.layers_before:
         made.insert(-1, "A model without some of its layers is much worse until it is trained again.")
+    if shrunk.heads[0] != shrunk.heads[1]:
+        made.insert(-1, "transformers before version 5 loads it; version 5 does not know pruned heads any more.")
     licence = "\n".join(LICENCE)
     return model_card(bundle).removesuffix(licence) + "\n".join(made) + licence
 
@@ -216,6 +226,10 @@ def _parts(text: str) -> Iterator[str]:
 
 def _tokens_per_word(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
     return sum(map(len, tokenizer.plain(texts))) / max(1, sum(len(text.split()) for text in texts))
+
+
+def _heads(bundle: Bundle) -> int:
+    return sum(len(bundle.config.kept_heads(layer)) for layer in range(bundle.config.layers))
 
 
 def _parameters(bundle: Bundle) -> int:

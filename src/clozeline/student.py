@@ -15,8 +15,10 @@ from torch import nn
 from clozeline.bundle import Bundle
 from clozeline.config import Learned
 from clozeline.errors import InputError
+from clozeline.families import FAMILIES
 from clozeline.families.family import Family
 from clozeline.families.shapes import resized, shaped
+from clozeline.model.encoder import Layer
 from clozeline.model.heads import Network
 from clozeline.model.layer_map import spread
 from clozeline.tasks.supervised import Supervised
@@ -130,12 +132,48 @@ def keep_layers(bundle: Bundle, layers: Sequence[int]) -> Bundle:
     network.config = encoder.config = config.replace(
         layers=len(parts),
         windows=tuple(config.windows[number] for number in layers) if config.windows else (),
-        block=dataclasses.replace(block, shared=None if block.shared is None else len(own)),
+        block=dataclasses.replace(
+            block,
+            shared=None if block.shared is None else len(own),
+            pruned=tuple(block.pruned[number] for number in layers) if block.pruned else (),
+        ),
     )
     if config.windows and "global_attn_every_n_layers" not in bundle.family.write(network.config):
         log.warning(
             "Full attention does not come at regular steps in %s: only transformers 5 and later read that.", given
         )
+    return dataclasses.replace(bundle, network=network)
+
+
+def take_heads(bundle: Bundle, heads: Mapping[int, Sequence[int]]) -> Bundle:
+    """A model without these heads, which gives what it would with them switched off; the given one stays as it is.
+
+    heads: by layer, the heads to take out, from 0; always by the numbers they had before any was taken out. It is saved with
+    smaller tensors and `pruned_heads` in config.json. transformers before version 5 loads that; version 5 has no pruned
+    heads any more: it builds all of them, and refuses the tensors because of their sizes.
+
+    Raises:
+        InputError: no such layer or head, no head would be left in a layer, or a family whose layout has no pruned heads
+            (ALBERT, whose layers share weights; MPNet, whose layers share scores by head; DeBERTa; ModernBERT).
+    """
+    if not bundle.family.prunable:
+        able = ", ".join(name for name, family in FAMILIES.items() if family.prunable)
+        raise InputError(f"Heads cannot be taken out of {bundle.family.name}, only out of {able}.")
+    before = bundle.config
+    wanted = {layer: sorted({int(head) for head in gone}) for layer, gone in heads.items() if len(gone)}
+    if not wanted:
+        raise InputError("There are no heads to take out; name some by layer, such as {0: [3, 5]}.")
+    after = before.without(wanted)
+    for layer, gone in wanted.items():
+        if missing := [head for head in gone if head not in before.kept_heads(layer)]:
+            there = ", ".join(map(str, before.kept_heads(layer)))
+            raise InputError(f"Layer {layer} has no head {missing[0]} any more; it has {there}.")
+    network = copy.deepcopy(bundle.network)
+    for layer in wanted:
+        part, kept = network.encoder.layers[layer], before.kept_heads(layer)
+        assert isinstance(part, Layer)
+        part.attention.keep([kept.index(head) for head in after.kept_heads(layer)])
+    network.config = network.encoder.config = after
     return dataclasses.replace(bundle, network=network)
 
 

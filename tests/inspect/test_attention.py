@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import zlib
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 import clozeline as cl
 from clozeline.inspect import panels as kinds
 from clozeline.inspect.attention import Read, attention, words_of
+from clozeline.inspect.heads import prune
 from clozeline.inspect.tracing import record, trace
 from clozeline.inspect.view import View
 
@@ -83,6 +85,17 @@ def test_words_are_read_as_the_sum_of_their_pieces() -> None:
     assert found.measures["same word"].max() == 0
     assert joined[0, 1, 0, 1] == pytest.approx(weights[0, 1, 0, 1:3].sum())
     assert joined[0, 1, 1, 2] == pytest.approx(weights[0, 1, 1:3, 3].mean())
+
+
+def test_heads_that_were_pruned_are_seen_to_be_gone(model: cl.Model, tmp_path: Path) -> None:
+    (whole,) = attention(model, TEXT).reads
+    view = attention(prune(model, {0: [1]}), TEXT)
+    (found,) = view.reads
+    assert np.isnan(found.weights[0, 1]).all() and not np.isnan(found.weights[0, [0, 2, 3]]).any()
+    np.testing.assert_allclose(found.weights[0, [0, 2, 3]], whole.weights[0, [0, 2, 3]], atol=1e-6)
+    assert "nan" not in str(view)
+    for name in ("a.png", "a.html", "a.json"):
+        view.save(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -158,11 +171,12 @@ def test_mistakes_get_one_sentence(model: cl.Model, changes: dict[str, Any], say
 
 
 def test_more_weights_than_are_held_are_refused(model: cl.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clozeline.inspect.attention.MOST", 300)
+    module = importlib.import_module("clozeline.inspect.attention")
+    monkeypatch.setattr(module, "MOST", 300)
     with pytest.raises(cl.InputError, match="choose fewer by layers"):
         attention(model, TEXT)
-    monkeypatch.setattr("clozeline.inspect.attention.MOST", 10**9)
-    monkeypatch.setattr("clozeline.inspect.attention.WRITTEN", 10)
+    monkeypatch.setattr(module, "MOST", 10**9)
+    monkeypatch.setattr(module, "WRITTEN", 10)
     with pytest.raises(cl.InputError, match="too many for JSON"):
         attention(model, TEXT).as_dict()
 

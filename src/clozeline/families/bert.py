@@ -98,4 +98,5 @@ BERT = Family(
         "bert-tiny-uncased": _size(2, 128),
     },
     ignored=("embeddings.position_ids",),
+    prunable=True,
 )

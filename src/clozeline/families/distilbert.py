@@ -66,5 +66,6 @@ DISTILBERT = Family(
     ),
     published={"distilbert-base-uncased": {}},
     ignored=("embeddings.position_ids",),
+    prunable=True,
     read_more=_more,
 )

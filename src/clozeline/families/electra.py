@@ -82,6 +82,7 @@ ELECTRA = Family(
         },
     },
     ignored=("embeddings.position_ids",),
+    prunable=True,
     read_more=_read,
     write_more=_write,
 )

@@ -125,6 +125,7 @@ class Family:
     ignored: tensors that hold nothing learned.
     renamed: how older checkpoints begin a tensor's name, and how newer ones do.
     foreign: how tensors begin that belong to heads which nobody but the authors has; they are left out and named.
+    prunable: whether `config.json` may say `pruned_heads`, which transformers read before its version 5.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Family:
     ignored: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
     foreign: tuple[str, ...] = ()
+    prunable: bool = False
     read_more: Callable[[Mapping[str, Any]], dict[str, Any]] = _nothing
     write_more: Callable[[EncoderConfig], dict[str, Any]] = _nothing
 
@@ -155,11 +157,14 @@ class Family:
         for key, served in self.only.items():
             if raw.get(key, served[0]) not in served:
                 raise unsupported(key, raw[key], served)
+        if raw.get("pruned_heads") and not self.prunable:
+            raise unsupported("pruned_heads", raw["pruned_heads"], ({},))
         values: dict[str, Any] = {"family": self.name}
         for ours, theirs, default in self.fields:
             values[ours] = activation(raw, theirs, default) if ours == "activation" else raw.get(theirs, default)
         try:
-            return EncoderConfig(**values | self.read_more(raw))
+            gone = {int(layer): heads for layer, heads in (raw.get("pruned_heads") or {}).items()}
+            return EncoderConfig(**values | self.read_more(raw)).without(gone)
         except (TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
@@ -171,6 +176,8 @@ class Family:
         for ours, theirs, _ in self.fields:
             value = getattr(config, ours)
             raw[theirs] = activation_name(value) if ours == "activation" else value
+        if gone := {str(layer): list(heads) for layer, heads in enumerate(config.block.pruned) if heads}:
+            raw["pruned_heads"] = gone
         return raw | self.write_more(config)
 
     def build(

@@ -59,6 +59,7 @@ def _family(name: str, stem: str, published: Mapping[str, Mapping[str, Any]]) ->
         ),
         published=published,
         ignored=("embeddings.position_ids",),
+        prunable=True,
         read_more=read_positions,
         write_more=write_positions,
     )

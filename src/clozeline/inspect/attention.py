@@ -36,7 +36,8 @@ class Read:
     tokens: L of them; offsets: (L, 2) characters [start, end) of the text that a token is of, (0, 0) for special ones.
     words: (L,) the word that each token is a piece of, -1 for special tokens; sources: (L,) 0 the first text, 1 the second,
     -1 special tokens. layers, heads: the numbers of those that are here, from 0.
-    weights: (layers, heads, L, L) fp32; row i says how much token i reads of each token, and sums to 1.
+    weights: (layers, heads, L, L) fp32; row i says how much token i reads of each token, and sums to 1;
+    NaN of heads that were pruned.
     """
 
     texts: tuple[str, ...]
@@ -147,9 +148,9 @@ class AttentionView(View):
         for read in self.reads:
             lines.append(f"{' | '.join(_short(text) for text in read.texts)}   ({len(read.tokens)} tokens)")
             for name, values in read.measures.items():
-                at = np.unravel_index(int(values.argmax()), values.shape)
+                at = np.unravel_index(int(np.nanargmax(values)), values.shape)
                 where = f"layer {read.layers[at[0]]} head {read.heads[at[1]]}"
-                lines.append(f"  {name:<11} mean {values.mean():8.3f}   most {values.max():8.3f} in {where}")
+                lines.append(f"  {name:<11} mean {np.nanmean(values):8.3f}   most {np.nanmax(values):8.3f} in {where}")
         return "\n".join(lines)
 
 
@@ -195,7 +196,9 @@ def _read(model: Model, texts: tuple[str, ...], layers: Sequence[int] | None, he
     with record(network.encoder) as seen, torch.inference_mode():
         network.encoder(Packed.of([sequence.ids], [sequence.segments]).to(model._device))
     (reading,) = seen
-    weights = np.stack([reading.weights(layer)[list(chosen_heads)] for layer in chosen_layers])
+    weights = np.full((len(chosen_layers), config.heads, length, length), np.nan, np.float32)
+    for layer, found in zip(chosen_layers, weights, strict=True):
+        found[config.kept_heads(layer)] = reading.weights(layer)
     assert sequence.offsets is not None
     starts, special = sequence.source, sequence.source < 0
     ends = (0 if special[0] else None, length - 1 if special[-1] else None)
@@ -208,7 +211,7 @@ def _read(model: Model, texts: tuple[str, ...], layers: Sequence[int] | None, he
         ends,
         chosen_layers,
         chosen_heads,
-        weights,
+        weights[:, list(chosen_heads)],
     )
 
 

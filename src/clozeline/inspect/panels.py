@@ -179,7 +179,7 @@ class Attention:
 
     def _packed(self) -> tuple[int, str]:
         """The finest levels that fit, and deflated codes in base64: bytes, or two of them, the lower first."""
-        roots = np.sqrt(self.weights, dtype=np.float32)
+        roots = np.sqrt(np.nan_to_num(self.weights), dtype=np.float32)
         for levels in LEVELS:
             codes = np.rint(roots * levels).astype(np.uint8 if levels < 256 else "<u2")
             counts = np.bincount(codes.reshape(-1)[:: max(1, codes.size // 1_000_000)])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from clozeline.batch import Layout
@@ -51,7 +52,7 @@ class Attention(nn.Module):
     """Multi-head self-attention, (T, D) -> (T, D). `kernel` may be set at any time: "auto", "varlen", "blocks", "eager"."""
 
     def __init__(self, config: EncoderConfig, positions: Positions, window: int | None, heads: int) -> None:
-        """window: tokens seen on either side; None sees the whole sequence. heads: how many, fewer where some were pruned."""
+        """window: tokens seen on either side; None sees the whole sequence. heads: how many there are, after pruning."""
         super().__init__()
         width = heads * config.head_width
         self.qkv = Linear(config.width, 3 * width, bias=config.block.bias)
@@ -78,6 +79,21 @@ class Attention(nn.Module):
         q_TNH, k_TNH, v_TNH = (part.float() for part in self._turned(x_TD, layout))
         for out_LNH, weights_NLL in kernels.eager_weights(q_TNH, k_TNH, v_TNH, layout, scores):
             yield weights_NLL, out_LNH
+
+    @torch.no_grad()
+    def keep(self, heads: Sequence[int]) -> None:
+        """Leave only these heads, counted from 0, in place: the others' rows and columns go."""
+        width = self.out.in_features
+        rows = torch.arange(width).view(self.heads, -1)[list(heads)].flatten()
+        all_of = torch.cat([rows, rows + width, rows + 2 * width])
+        for part, name, kept, dim in (
+            (self.qkv, "weight", all_of, 0),
+            (self.qkv, "bias", all_of, 0),
+            (self.out, "weight", rows, 1),
+        ):
+            if (old := getattr(part, name)) is not None:
+                setattr(part, name, nn.Parameter(old.index_select(dim, kept.to(old.device)), old.requires_grad))
+        self.heads, self.qkv.out_features, self.out.in_features = len(heads), len(all_of), len(rows)
 
     def _turned(self, x_TD: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values with their positions turned in."""

@@ -51,7 +51,9 @@ class Layer(nn.Module):
         super().__init__()
         block, windows = config.block, config.windows
         feed_forward = GatedFeedForward if block.gated else FeedForward
-        self.attention = Attention(config, positions, windows[number] if windows else None)
+        self.attention = Attention(
+            config, positions, windows[number] if windows else None, len(config.kept_heads(number))
+        )
         self.attention_norm = LayerNorm(config.width, eps=config.norm_eps, bias=block.bias)
         self.attention_dropout = Dropout(config.dropout if "attention" in block.dropped else 0)
         self.ffn = feed_forward(config.width, config.ffn_width, config.activation, bias=block.bias)
