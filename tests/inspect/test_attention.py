@@ -182,16 +182,13 @@ def test_more_weights_than_are_held_are_refused(model: cl.Model, monkeypatch: py
 
 
 @pytest.mark.parametrize(("length", "levels"), [(8, 65535), (300, 255)])
-def test_a_page_has_the_weights_within_the_error_that_it_states(
-    length: int, levels: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kinds, "BUDGET", 250_000)
+def test_a_page_has_the_weights_within_the_error_that_it_states(length: int, levels: int) -> None:
     random = np.random.default_rng(0)
     scores = 3 * random.standard_normal((1, 2, length, length))
     weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     names, plain = [f"t{at}" for at in range(length)], [0] * length
-    found = kinds.Attention("", names, plain, plain, [0], [0, 1], weights, {}).as_dict()
-    assert found["levels"] == levels and len(found["weights"]) <= kinds.BUDGET
+    found = kinds.Attention("", names, plain, plain, [0], [0, 1], weights, {}, budget=250_000).as_dict()
+    assert found["levels"] == levels and len(found["weights"]) <= 250_000
     codes = np.frombuffer(zlib.decompress(base64.b64decode(found["weights"])), "u1" if levels < 256 else "<u2")
     again = (codes.reshape(weights.shape) / levels) ** 2
     assert 0 < np.abs(again - weights).max() <= found["error"] + 1e-9

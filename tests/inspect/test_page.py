@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -331,9 +331,8 @@ def test_table(opened: Open) -> None:
 
 
 @pytest.mark.parametrize("budget", [panels.BUDGET, 650])
-def test_weights_arrive(opened: Open, monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
-    monkeypatch.setattr(panels, "BUDGET", budget)
-    given = attention()
+def test_weights_arrive(opened: Open, budget: int) -> None:
+    given = replace(attention(), budget=budget)
     data = given.as_dict()
     assert (data["levels"] < 256) == (budget == 650)  # one byte a weight, or two
     shown = opened(given)

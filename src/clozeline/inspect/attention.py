@@ -121,7 +121,9 @@ class AttentionView(View):
         for read in self.reads:
             title = " | ".join(_short(text) for text in read.texts)
             parts = (read.tokens, read.words.tolist(), read.sources.tolist(), read.layers, read.heads)
-            found.append(kinds.Attention(title, *parts, read.weights, read.measures))
+            found.append(
+                kinds.Attention(title, *parts, read.weights, read.measures, budget=kinds.BUDGET // len(self.reads))
+            )
         return found
 
     def as_dict(self) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import numpy as np
 
 DIGITS = 6
 """Significant digits of a number in a page."""
-BUDGET = 7_000_000
+BUDGET = 9_000_000
 """Bytes that the attention of one page may take, so that the page stays under 10 MB."""
-LEVELS = (65535, 4095, 255, 63, 31, 15, 7)
+LEVELS = (65535, 4095, 255, 127, 63, 31, 15, 7)
 """Steps that weights may be rounded to, the finest that fits being taken."""
 
 
@@ -151,7 +151,8 @@ class Attention:
     """Who reads whom, for every layer and head. weights: (layers, heads, L, L), rows sum to 1.
 
     tokens: the L tokens; words: (L,) which word each belongs to, -1 for special tokens; sources: (L,) 0 the first text, 1
-    the second, -1 special tokens; layers, heads: the number of each, from 0; measures: by name, (layers, heads).
+    the second, -1 special tokens; layers, heads: the number of each, from 0; measures: by name, (layers, heads);
+    budget: bytes that it may take in a page.
     """
 
     kind: ClassVar[str] = "attention"
@@ -164,6 +165,7 @@ class Attention:
     weights: np.ndarray
     measures: Mapping[str, np.ndarray]
     note: str = ""
+    budget: int = BUDGET
 
     def as_dict(self) -> dict[str, Any]:
         """Weights are rounded to the squares of steps of 1 / levels: fine where they are small, as most are."""
@@ -185,9 +187,9 @@ class Attention:
             counts = np.bincount(codes.reshape(-1)[:: max(1, codes.size // 1_000_000)])
             shares = counts[counts > 0] / counts.sum()
             expected = codes.size * float(-(shares * np.log2(shares)).sum()) / 8 * 4 / 3
-            if levels == LEVELS[-1] or expected < 1.1 * BUDGET:  # deflate may do better than the entropy says
+            if levels == LEVELS[-1] or expected < 1.1 * self.budget:  # deflate may do better than the entropy says
                 packed = base64.b64encode(zlib.compress(codes.tobytes(), 6)).decode()
-                if levels == LEVELS[-1] or len(packed) <= BUDGET:
+                if levels == LEVELS[-1] or len(packed) <= self.budget:
                     return levels, packed
         raise AssertionError
 
