@@ -14,11 +14,13 @@ import pytest
 import torch
 
 import clozeline as cl
+from clozeline.data import tagged
 from clozeline.inspect import panels as kinds
-from clozeline.inspect.attention import Read, attention, words_of
+from clozeline.inspect.attention import Read, attention
 from clozeline.inspect.heads import prune
 from clozeline.inspect.tracing import record, trace
 from clozeline.inspect.view import View
+from clozeline.inspect.words import word_of
 
 TEXT = "w1 w2 good w3, bad w4"
 
@@ -109,7 +111,7 @@ def test_heads_that_were_pruned_are_seen_to_be_gone(model: cl.Model, tmp_path: P
     ],
 )
 def test_what_is_one_word(text: str, spans: list[tuple[int, int]], words: list[int]) -> None:
-    assert words_of([text], np.array(spans), np.zeros(len(spans), int)).tolist() == words
+    assert word_of([tagged.words(text)], np.array(spans), np.zeros(len(spans), int)).tolist() == words
 
 
 @pytest.mark.parametrize("kernel", ["auto", "blocks", "eager"])

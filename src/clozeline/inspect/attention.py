@@ -14,10 +14,12 @@ import numpy as np
 import torch
 
 from clozeline.batch import Packed
+from clozeline.data import tagged
 from clozeline.errors import InputError
 from clozeline.inspect import panels as kinds
 from clozeline.inspect.tracing import record
 from clozeline.inspect.view import View, called
+from clozeline.inspect.words import word_of
 
 if TYPE_CHECKING:
     from clozeline.face import Model
@@ -208,38 +210,13 @@ def _read(model: Model, texts: tuple[str, ...], layers: Sequence[int] | None, he
         texts,
         tuple(tokenizer.token(int(token_id)) for token_id in sequence.ids),
         sequence.offsets,
-        words_of(texts, sequence.offsets, starts),
+        word_of([tagged.words(text) for text in texts], sequence.offsets, starts),
         starts.astype(np.int64),
         ends,
         chosen_layers,
         chosen_heads,
         weights[:, list(chosen_heads)],
     )
-
-
-def words_of(texts: Sequence[str], offsets: np.ndarray, sources: np.ndarray) -> np.ndarray:
-    """(L,) the word that each token is a piece of, counted over all texts, -1 for special tokens.
-
-    A word is what stands between spaces; punctuation at its ends is a word of its own where the tokenizer splits it off.
-    """
-    found, word, last = np.full(len(sources), -1), -1, (-1, -1)
-    for at, (source, (start, end)) in enumerate(zip(sources.tolist(), offsets.tolist(), strict=True)):
-        if source >= 0:
-            text = texts[source]
-            start += len(text[start:end]) - len(text[start:end].lstrip())
-            behind = last[0] == source and last[1] >= start  # several tokens may be bytes of one character
-            joined = behind and (
-                last[1] > start or (_lettered(text[start - 1 : start]) and _lettered(text[start:end][:1]))
-            )
-            word += not joined
-            found[at] = word
-        last = (source, end)
-    return found
-
-
-def _lettered(sign: str) -> bool:
-    """Whether a character is one of a word's several; an ideograph or a kana is a word by itself, as BERT has it."""
-    return sign.isalnum() and not ("\u3040" <= sign <= "\u30ff" or "\u3400" <= sign <= "\u9fff" or sign >= "\U00020000")
 
 
 def _chosen(name: str, given: Sequence[int] | None, count: int) -> tuple[int, ...]:

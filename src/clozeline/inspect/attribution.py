@@ -5,7 +5,6 @@ All of it is computed in fp32 and without dropout, whatever the model serves in,
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
@@ -24,6 +23,7 @@ from clozeline.errors import InputError, nearest
 from clozeline.inspect import panels as kinds
 from clozeline.inspect.explained import Explained, explain
 from clozeline.inspect.view import View, called
+from clozeline.inspect.words import word_of
 from clozeline.model.heads import Network
 from clozeline.tasks.supervised import Supervised
 from clozeline.tokenizer import TokenSequence
@@ -345,18 +345,15 @@ def _texts(task: Supervised, example: Any) -> list[str]:
 
 
 def _units(example: Any, texts: Sequence[str], sequence: TokenSequence, join: bool) -> list[list[int]]:
-    """The content tokens that belong together, each once: those of a word, or each by itself.
-
-    A token of several words is of the first; one of none (a space, a sign that is not seen) of the next, or of the last.
-    """
+    """The content tokens that belong together, each once: those of a word, or each by itself."""
     assert sequence.offsets is not None
+    content = np.flatnonzero(sequence.source >= 0).tolist()
+    if not join:
+        return [[at] for at in content]
     words = [example.words if isinstance(example, TaggedText) else tagged.words(text) for text in texts]
-    ends = [[end for _, end in each] for each in words]
-    found: dict[tuple[int, int], list[int]] = {}
-    for at, (source, start) in enumerate(zip(sequence.source.tolist(), sequence.offsets[:, 0].tolist(), strict=True)):
-        if source >= 0:
-            word = min(bisect_right(ends[source], start), len(ends[source]) - 1) if join else at
-            found.setdefault((source, word), []).append(at)
+    numbers, found = word_of(words, sequence.offsets, sequence.source), dict[int, list[int]]()
+    for at in content:
+        found.setdefault(int(numbers[at]), []).append(at)
     return [*found.values()]
 
 

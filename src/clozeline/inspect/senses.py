@@ -18,8 +18,9 @@ from clozeline import predict as prediction
 from clozeline.data.packing import Samples
 from clozeline.errors import InputError
 from clozeline.inspect import panels as kinds
-from clozeline.inspect.tokenization import normalised, word_spans
+from clozeline.inspect.tokenization import normalised
 from clozeline.inspect.view import View, called
+from clozeline.inspect.words import lettered
 from clozeline.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def senses(
         raise InputError("There are no texts to look for the word in.")
     if neighbours < 1:
         raise InputError(f"neighbours is {neighbours}; ask for at least 1.")
-    if not word_spans(word):
+    if not lettered(word):
         raise InputError(f"word is {word!r}; give a word to look for, with letters or digits.")
     samples = Samples.tokenise(model.tokenizer, texts, offsets=True)
     places = [(at, *span) for at, text in enumerate(texts) for span in _places(model.tokenizer, text, word)]
@@ -265,9 +266,9 @@ def measures(cosines: np.ndarray, groups: np.ndarray | None) -> dict[str, np.nda
 
 def _places(tokenizer: Tokenizer, text: str, word: str) -> Iterator[tuple[int, int]]:
     """Where the word stands in a text, as the tokenizer sees both."""
-    own, wanted = word_spans(word), normalised(tokenizer, word).strip()
+    own, wanted = lettered(word), normalised(tokenizer, word).strip()
     before, behind = own[0][0], len(word) - own[-1][1]  # marks at its ends, as of "C++"
-    spans = word_spans(text)
+    spans = lettered(text)
     for first, last in zip(spans, spans[len(own) - 1 :], strict=False):
         start, end = max(0, first[0] - before), last[1] + behind
         if normalised(tokenizer, text[start:end]).strip() == wanted:

@@ -6,8 +6,6 @@ Pieces a word, the share of words that stay whole, and characters a token are wh
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -16,30 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clozeline.data.shingles import UNSPACED
 from clozeline.errors import InputError
 from clozeline.inspect import panels as kinds
 from clozeline.inspect.view import View
+from clozeline.inspect.words import lettered
 from clozeline.predict import chunked
 from clozeline.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from clozeline.face import Model
 
-WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 LISTED = 30
 """Words of a corpus that are named."""
 MOST = 6
 """Pieces from which words are counted together."""
-
-
-def word_spans(text: str) -> list[tuple[int, int]]:
-    """Where the words of a text begin and end: runs of letters, digits and their marks, whatever the tokenizer.
-
-    In scripts without spaces each letter is a word, as BERT has it of Chinese.
-    """
-    plain = "".join(sign if unicodedata.category(sign)[0] in "LMN" else " " for sign in text)
-    return [match.span() for match in WORD.finditer(plain)]
 
 
 def normalised(tokenizer: Tokenizer, text: str) -> str:
@@ -68,7 +56,7 @@ class Tokenization(View):
     """A text on its way to ids.
 
     normalised: the text after clean-up; split: what it is cut into before pieces are looked for; pieces: the tokens, special
-    ones included; words: (n,) pieces of each word of `word_spans`; cut: tokens that the model would not read.
+    ones included; words: (n,) pieces of each word of `lettered`; cut: tokens that the model would not read.
     """
 
     text: str
@@ -163,7 +151,7 @@ def tokenization(model: Model | Tokenizer, text: str) -> Tokenization:
             whole.append((start, end))
     (sequence,) = encoded.sequences
     assert sequence.offsets is not None
-    words = word_spans(text)
+    words = lettered(text)
     inside = {at for start, end in words for at in range(start + 1, end)}
     pieces = []
     for token_id, source, (start, end) in zip(
@@ -312,7 +300,7 @@ def corpus_pieces(model: Model | Tokenizer, texts: Iterable[str]) -> CorpusPiece
     for part in chunked(texts):
         names = [f"texts[{at}]" for at in range(seen, seen + len(part))]
         for text, (ids, starts, ends) in zip(part, tokenizer._split(part, "texts", True, names), strict=True):
-            words = word_spans(text)
+            words = lettered(text)
             for (start, end), count in zip(words, _pieces_of(starts, ends, words).tolist(), strict=True):
                 word = text[start:end]
                 counts[word] += 1
