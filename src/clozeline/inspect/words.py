@@ -1,4 +1,4 @@
-"""Which word each token is a piece of: a word is what `data.tagged.words` says, a run of letters and digits or one other sign."""
+"""Which word each token is a piece of, words being what `data.tagged.words` says: runs of letters and digits, or a sign."""
 
 from __future__ import annotations
 
