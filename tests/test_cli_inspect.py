@@ -62,6 +62,22 @@ def test_the_words_of_a_file_are_counted(run: Run, tiny: Path, data: Path) -> No
     assert json.loads(done.out)["texts"] == 40
 
 
+def test_a_limit_draws_at_random_and_not_in_step_with_the_labels(run: Run, trained: Path, tmp_path: Path) -> None:
+    rows = [(f"w{at} {'good' if at % 2 else 'bad'}", "positive" if at % 2 else "negative") for at in range(40)]
+    done = run("inspect", "probe", trained, write_csv(tmp_path / "turns.csv", rows), "--limit", "20", "--folds", "2")
+    assert done.code == 0, done.err
+
+
+def test_relations_of_pruned_heads_are_refused(run: Run, trained: Path, data: Path, tmp_path: Path) -> None:
+    run("shrink", trained, "--heads", "1.0", "--out", tmp_path / "small")
+    made = run("distill", tmp_path / "small", data, "--out", tmp_path / "out", "relations=1", "--dry-run")
+    assert made.code == 2 and "were pruned; leave relations out" in made.err
+    other = run(
+        "distill", tmp_path / "small", data, "--out", tmp_path / "out", "--width", "16", "--heads", "2", "--dry-run"
+    )
+    assert other.code == 0, other.err
+
+
 def test_heads_that_are_worth_nothing_are_taken_out(run: Run, trained: Path, tmp_path: Path) -> None:
     done = run("shrink", trained, "--heads", "0.1,1.0,1.3", "--out", tmp_path / "small")
     assert done.code == 0 and "heads: 8 -> 5" in done.out, done.err
@@ -72,6 +88,7 @@ def test_heads_that_are_worth_nothing_are_taken_out(run: Run, trained: Path, tmp
     ("arguments", "says"),
     [
         (("attention", "MODEL", "w1", "--out", "a.gif"), "one of .json, .png, .svg, .html"),
+        (("attention", "MODEL", "w1", "--out", "/proc/self/status/view.html"), "cannot be written"),
         (("attention", "MODEL", "w1", "--layers", "2-1"), "numbers counted from 0, such as 0,3 or 2-5"),
         (("attention", "MODEL", "w1", "--heads", "9"), "the model has heads 0 to 3"),
         (("attention", "MODEL", ""), "The text is empty"),

@@ -328,7 +328,7 @@ def test_heads_go_with_the_layers_that_they_are_in(trained: Path, tmp_path: Path
     assert small != whole
     both = shrink(trained, tmp_path / "both", layers=[1], heads={0: [1], 1: [0, 3]})
     assert both.heads == (8, 2) and cl.load(tmp_path / "both").config.kept_heads(0) == [1, 2]
-    assert "version 5 does not know pruned heads" in (tmp_path / "both" / "README.md").read_text(encoding="utf-8")
+    assert "version 5 knows no pruned heads" in (tmp_path / "both" / "README.md").read_text(encoding="utf-8")
 
 
 def test_what_cannot_be_done_is_refused_and_nothing_is_written(tiny: Path, tmp_path: Path) -> None:

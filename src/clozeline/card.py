@@ -98,6 +98,11 @@ def _head(bundle: Bundle) -> list[str]:
     lines += ["---", "", f"# A {bundle.family.name} model", ""]
     config = bundle.config
     lines.append(f"{config.layers} layers, width {config.width}, {config.heads} heads, vocabulary {config.vocab_size}.")
+    if gone := sum(map(len, config.block.pruned)):
+        lines += [
+            "",
+            f"{gone} heads were pruned. transformers before version 5 loads that; version 5 knows no pruned heads.",
+        ]
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from clozeline.inspect.view import View
 
 SUFFIXES = (".json", ".png", ".svg", ".html")
+"""As in inspect/view.py, which is not loaded for --help."""
 Saved = Annotated[
     tuple[Path, ...],
     Parameter(
@@ -354,12 +356,16 @@ def _check(out: Sequence[Path]) -> None:
     for path in out:
         if path.suffix.lower() not in SUFFIXES:
             raise InputError(f"--out {path} says by its end what is written; give one of {', '.join(SUFFIXES)}.")
+        there = next(part for part in (path.absolute().parent, *path.absolute().parents) if part.exists())
+        if path.is_dir() or not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            what = "it is a folder" if path.is_dir() else f"{there} is no folder that may be written to"
+            raise InputError(f"--out {path} cannot be written: {what}.")
 
 
 def _show(view: View, out: Sequence[Path], as_json: bool) -> None:
+    print(json.dumps(view.as_dict(), ensure_ascii=False) if as_json else view)
     for path in out:
         view.save(path)
-    print(json.dumps(view.as_dict(), ensure_ascii=False) if as_json else view)
 
 
 def _numbers(flag: str, given: str | None) -> list[int] | None:

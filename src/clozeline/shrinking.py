@@ -192,8 +192,6 @@ def _card(bundle: Bundle, shrunk: Shrunk, least: int) -> str:
     made += ["", "How accurate it is was not measured.", ""]
     if len(shrunk.layers) < shrunk.layers_before:
         made.insert(-1, "A model without some of its layers is much worse until it is trained again.")
-    if shrunk.heads[0] != shrunk.heads[1]:
-        made.insert(-1, "transformers before version 5 loads it; version 5 does not know pruned heads any more.")
     licence = "\n".join(LICENCE)
     return model_card(bundle).removesuffix(licence) + "\n".join(made) + licence
 

@@ -83,7 +83,8 @@ def student_of(
         source = keep_layers(teacher, layers or spread(mine.layers, int(changes.get("layers", mine.layers))))
         family, config = teacher.family, source.config
     else:
-        family, config = teacher.family, resized(teacher.family, teacher.family.write(mine), changes)
+        whole = mine.replace(block=dataclasses.replace(mine.block, pruned=()))  # other sizes, other heads
+        family, config = teacher.family, resized(teacher.family, teacher.family.write(whole), changes)
     kind = "masked_lm" if teacher.network.kind in WORDS else teacher.network.kind
     if kind not in family.heads:
         raise InputError(f"{family.name} has no head of the teacher's kind, {kind}; choose another shape.")

@@ -21,6 +21,7 @@ from clozeline.inspect.heads import prune
 from clozeline.inspect.tracing import record, trace
 from clozeline.inspect.view import View
 from clozeline.inspect.words import word_of
+from helpers import reviews, write_csv
 
 TEXT = "w1 w2 good w3, bad w4"
 
@@ -142,7 +143,28 @@ def test_a_model_that_changed_afterwards_is_found_out(tiny: Path) -> None:
     assert seen[0].gap(0) < 1e-6
     with torch.no_grad():
         model.network.encoder.layers[0].get_submodule("attention.qkv").get_parameter("weight").mul_(1.5)
-    assert seen[0].gap(0) > 1e-4
+    with pytest.raises(cl.InputError, match="changed since it read this"):
+        seen[0].gap(0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_model_that_is_trained_on_the_way_is_not_followed(
+    trained: Path, tmp_path: Path, precision: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = cl.load(trained, precision=precision)
+    data = write_csv(tmp_path / "a.csv", reviews(32))
+    with trace(model) as seen:
+        model.predict("w1 good")
+        before = seen[0].weights(1)
+        model.fit(data, out=tmp_path / "run", epochs=2, learning_rate=1e-2, quiet=True)
+        model.predict("w1 good")
+    assert len(seen) == 1 and "not in the trace" in caplog.text
+    try:
+        after = seen[0].weights(1)  # of weights packed for prediction, which training leaves alone
+    except cl.InputError as error:
+        assert "trace it again" in str(error)  # of others
+    else:
+        np.testing.assert_array_equal(after, before)
 
 
 def test_training_can_be_watched_too(tiny: Path) -> None:
@@ -161,7 +183,9 @@ def test_training_can_be_watched_too(tiny: Path) -> None:
         (dict(text=" "), "empty"),
         (dict(text="w1", pair=""), "empty"),
         (dict(text="w1", beside=""), "empty"),
-        (dict(text="w1 " * 200), "too long|tokens"),
+        (dict(text="w1 " * 200), "has 200 tokens, .* more than the model reads at once"),
+        (dict(text=["w1"]), "no text"),
+        (dict(text="w1", layers=9), r"layers is \[9\]"),
         (dict(text="w1", layers=[2]), r"layers is \[2\]; the model has layers 0 to 1"),
         (dict(text="w1", heads=[0, 0]), "each to be named once"),
         (dict(text="w1", heads=[]), "heads 0 to 3"),

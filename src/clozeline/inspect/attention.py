@@ -152,6 +152,8 @@ class AttentionView(View):
         for read in self.reads:
             lines.append(f"{' | '.join(_short(text) for text in read.texts)}   ({len(read.tokens)} tokens)")
             for name, values in read.measures.items():
+                if not np.nanmax(values, initial=0):
+                    continue  # heads that were pruned, or nothing of the kind in the text
                 at = np.unravel_index(int(np.nanargmax(values)), values.shape)
                 where = f"layer {read.layers[at[0]]} head {read.heads[at[1]]}"
                 lines.append(f"  {name:<11} mean {np.nanmean(values):8.3f}   most {np.nanmax(values):8.3f} in {where}")
@@ -187,10 +189,17 @@ def _read(model: Model, texts: tuple[str, ...], layers: Sequence[int] | None, he
     config, tokenizer = model.config, model.tokenizer
     chosen_layers = _chosen("layers", layers, config.layers)
     chosen_heads = _chosen("heads", heads, config.heads)
+    if any(not isinstance(text, str) for text in texts):
+        raise InputError("The text is no text; give one text, and perhaps a second one as its pair.")
     if not all(text.strip() for text in texts):
         raise InputError("The text is empty; give some words to read.")
     pairs = [texts[1]] if len(texts) > 1 else None
-    (sequence,) = tokenizer.encode([texts[0]], pairs, long="error", offsets=True)[0].sequences
+    (whole,) = tokenizer.encode([texts[0]], pairs, offsets=True)
+    if whole.cut:
+        raise InputError(
+            f"The text has {whole.tokens} tokens, {whole.cut} more than the model reads at once; shorten it."
+        )
+    (sequence,) = whole.sequences
     length = len(sequence.ids)
     held = length * length * (len(chosen_layers) * len(chosen_heads) + config.heads)
     if held > MOST:
@@ -222,6 +231,7 @@ def _read(model: Model, texts: tuple[str, ...], layers: Sequence[int] | None, he
 def _chosen(name: str, given: Sequence[int] | None, count: int) -> tuple[int, ...]:
     if given is None:
         return tuple(range(count))
+    given = [given] if isinstance(given, int) else list(given)
     if not given or any(not 0 <= each < count for each in given) or len({*given}) < len(given):
         raise InputError(f"{name} is {[*given]}; the model has {name} 0 to {count - 1}, each to be named once.")
     return tuple(given)

@@ -22,6 +22,7 @@ from clozeline.data.shuffle import mixed
 from clozeline.errors import InputError
 from clozeline.evaluate.intervals import Interval, several
 from clozeline.inspect import panels as kinds
+from clozeline.inspect.drawing import drawn
 from clozeline.inspect.view import View, called
 from clozeline.model.encoder import ConvolvedLayer, Layer
 from clozeline.model.heads import Network
@@ -161,9 +162,7 @@ def causal_gap(
     texts = [texts] if isinstance(texts, str) else list(texts)
     if limit < 1:
         raise InputError(f"limit is {limit}; read at least 1 text.")
-    if len(texts) > limit:
-        drawn = np.random.default_rng(seed).choice(len(texts), limit, replace=False)
-        texts = [texts[at] for at in np.sort(drawn)]
+    texts = drawn(texts, limit, seed)
     samples = Samples.tokenise(tokenizer, texts or [""], offsets=True)
     assert samples.source is not None
     content = (samples.source >= 0) & ~np.isin(samples.ids, [*tokenizer.special_ids])

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from clozeline.errors import InputError, nearest
 from clozeline.evaluate.counts import ratio
 from clozeline.evaluate.intervals import Counted, Interval, percentile, resamples
 from clozeline.inspect import panels as kinds
+from clozeline.inspect.drawing import drawn
 from clozeline.inspect.view import View, called
 from clozeline.model.encoder import Encoder, Layer
 from clozeline.model.heads import Network
@@ -41,7 +42,6 @@ TOKENS = 1024
 """Tokens in one pass with gradients, where one takes about 1 MB in a BERT-base; and of masked words."""
 SHOWN = 10
 """Heads that are printed."""
-T = TypeVar("T")
 
 
 class Head(NamedTuple):
@@ -161,7 +161,7 @@ def heads(
     Args:
         data, text, pair, label, choices, columns, encoding: as in `Model.evaluate`.
         metric: one of the task's, the first without a name.
-        limit: examples to use, evenly spaced over the data.
+        limit: examples to use, drawn at random where there are more.
 
     Raises:
         InputError: as `Model.evaluate`; no such metric, or a limit below 1.
@@ -218,18 +218,11 @@ def _gate(gates: Mapping[int, Tensor], depths: Iterator[int], heads: int, module
     return args if gate is None else ((y_TD.unflatten(1, (heads, -1)) * gate.to(y_TD)[..., None]).flatten(1),)
 
 
-def evenly(found: Sequence[T], limit: int | None) -> list[T]:
-    """At most so many, evenly spaced."""
-    if limit is None or limit >= len(found):
-        return list(found)
-    return [found[at * len(found) // limit] for at in range(limit)]
-
-
 def _labelled(model: Model, data: str | Path, where: Columns, metric: str | None, limit: int | None) -> _Measure:
     task, device = model._supervised("weigh its heads"), model._device
     _check(metric, [each for each in task.metrics if each != "spearman"])  # of ranks, which are no sums over examples
     every = task.read(data, "test", where)
-    samples = task.samples(model.tokenizer, evenly(every, limit))
+    samples = task.samples(model.tokenizer, drawn(every, limit))
 
     def losses(network: Network) -> Iterator[tuple[Layout, Tensor | None, Callable[[], Tensor]]]:
         for chosen in by_tokens(samples.lengths, TOKENS):
@@ -253,7 +246,7 @@ def _masked(model: Model, data: str | Path, where: Columns, metric: str | None, 
     task, tokenizer, device = model._masked_lm(), model.tokenizer, model._device
     _check(metric, ["accuracy"])
     every = [each.text for each in documents([data], text=where.text, encoding=where.encoding)]
-    samples = Samples.tokenise(tokenizer, evenly(every, limit), max_length=min(LENGTH, model.config.max_length))
+    samples = Samples.tokenise(tokenizer, drawn(every, limit), max_length=min(LENGTH, model.config.max_length))
     content = ~np.isin(samples.ids, [*tokenizer.special_ids])
     keys = np.arange(len(samples), dtype=np.uint64)
     seen, masked = Corruption(Masking(), tokenizer)(samples.ids, content, samples.lengths.tolist(), keys)

@@ -19,7 +19,7 @@ from clozeline.errors import InputError, nearest
 from clozeline.evaluate.counts import ratio
 from clozeline.evaluate.intervals import Interval, of_sums
 from clozeline.inspect import panels as kinds
-from clozeline.inspect.heads import evenly
+from clozeline.inspect.drawing import drawn
 from clozeline.inspect.view import View, called
 from clozeline.tasks.supervised import settled_labels
 
@@ -35,9 +35,9 @@ class Probe(View):
     """How often a linear classifier is right, by what it reads of a text and at which layer.
 
     right: by "cls" and "mean", (layers + 1,) accuracies with their intervals over the tested texts, the embedding's output
-    first; errors: the same, one standard error; control: the same with the labels shuffled over all texts (after Hewitt and
-    Liang 2019), what a probe of this size makes of nothing. majority: the share of the label that is most frequent in
-    training. how: such as "5 folds".
+    first; errors: the same, one standard error; control: the same with the labels shuffled over all texts, which chance
+    alone should explain: more would be a leak from training to test. majority: the share of the label that is most
+    frequent in training. how: such as "5 folds".
     """
 
     model: str
@@ -133,7 +133,7 @@ def probe(
             classifier of the other folds, which have like shares of each label.
         text, pair, label, columns, encoding: as in `Model.evaluate`.
         folds: how many; seed: of the folds and of the shuffled labels.
-        limit: texts to use of either, evenly spaced.
+        limit: texts to use of either, drawn at random where there are more.
 
     Raises:
         InputError: the data cannot be read or has no labels, one label only, one that is not in training; fewer texts than
@@ -144,8 +144,8 @@ def probe(
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; use at least 1 text, or leave it out for all.")
     how: dict[str, Any] = dict(text=text, pair=pair, label=label, columns=columns, encoding=encoding, labelled=True)
-    read = evenly(list(examples(data, split="train", **how)), limit)
-    others = [] if test is None else evenly(list(examples(test, split="test", **how)), limit)
+    read = drawn(list(examples(data, split="train", **how)), limit, seed)
+    others = [] if test is None else drawn(list(examples(test, split="test", **how)), limit, seed)
     labels = settled_labels({_label(each) for each in read}, str(data))
     for each in others:
         if _label(each) not in labels:

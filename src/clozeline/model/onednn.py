@@ -65,7 +65,7 @@ class Frozen(nn.Module):
     def __init__(self, linear: nn.Linear, activation: str | None = None) -> None:
         super().__init__()
         self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), ROWS)
-        self.bias = None if linear.bias is None else linear.bias.detach()
+        self.bias = None if linear.bias is None else linear.bias.detach().clone()  # the packed weight is a copy too
         self.activation = ("none", "none") if activation is None else ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:

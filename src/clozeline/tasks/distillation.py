@@ -98,6 +98,8 @@ class Match:
                 f"relation_heads is {heads}; it must divide the student's width, {mine.width}, and the teacher's, "
                 f"{theirs.width}."
             )
+        if heads and any(len(each.kept_heads(each.layers - 1)) < each.heads for each in (mine, theirs)):
+            raise InputError("Relations need all heads of the last layer, and some were pruned; leave relations out.")
         return cls(tuple(layers), hidden, heads)
 
     @property

@@ -7,6 +7,7 @@ are right, so that batches of unequal parts add up exactly.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import NamedTuple
 
 import torch
@@ -160,6 +161,7 @@ def replaced_tokens(
         width=heads * config.head_width,
         ffn_width=max(1, round(config.ffn_width * generator)),
         embedding_width=None if heads == config.heads and not config.embedding_width else config.table_width,
+        block=dataclasses.replace(config.block, pruned=()),
     )
     made = family.build(small, "masked_lm", seed=seed + 1)
     if "replaced_token" not in family.heads:

@@ -197,7 +197,8 @@ class Pretraining:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.number, self.place, self.length = state["number"], Place(*state["place"]), state["length"]
+        self.number, self.place = state["number"], Place(*state["place"])
+        self.length = state.get("length", 0)  # which earlier states do not have
         self.masters.load_state(state, self.optimizers)
 
 
