@@ -94,7 +94,7 @@ def test_rows_that_were_copied_and_hardly_trained_are_named(tiny: Path) -> None:
     view = positions(model)
     assert [region.state for region in view.regions] == ["trained", "trained", "copies", "copies"]
     assert {region.lag for region in view.regions[2:]} == {127}
-    assert any(line.startswith("Positions 128 to 255 are nearly copies of those 127 before") for line in view.said)
+    assert any(line.startswith("Positions 128 to 255 are alike those 127 before") for line in view.said)
 
 
 def test_a_fresh_model_is_said_to_be_untrained_and_pages_of_long_ones_stay_small(tiny: Path) -> None:

@@ -192,8 +192,8 @@ def _judged(regions: Sequence[Region], fresh: float) -> list[str]:
     if copies := [region for region in regions if region.state == "copies"]:
         lags = " and ".join(str(lag) for lag in dict.fromkeys(region.lag for region in copies))
         said.append(
-            f"Positions {_ranges(copies)} are nearly copies of those {lags} before them: as copied when sequences got "
-            "longer, and hardly trained since."
+            f"Positions {_ranges(copies)} are alike those {lags} before them: they began as copies when sequences got "
+            "longer; the nearer a cosine is to 1, the less they were trained since."
         )
     return said or ["All positions look trained."]
 
