@@ -35,7 +35,7 @@ def read(weights: np.ndarray, words: list[int], sources: list[int]) -> Read:
     length, offsets = len(words), np.array([[2 * at, 2 * at + 1] for at in range(len(words))])
     names, texts = tuple(f"t{at}" for at in range(length)), ("a b c d e f g h", "a b c d e f g h")
     where: dict[str, Any] = dict(texts=texts, tokens=names, offsets=offsets, words=np.array(words))
-    return Read(**where, sources=np.array(sources), ends=(0, length - 1), layers=(0,), heads=(0,), weights=weights)
+    return Read(**where, sources=np.array(sources), layers=(0,), heads=(0,), weights=weights)
 
 
 def test_rows_sum_to_one_and_tokens_are_the_texts(model: cl.Model) -> None:
@@ -82,7 +82,7 @@ def test_words_are_read_as_the_sum_of_their_pieces() -> None:
     weights /= weights.sum(-1, keepdims=True)
     given = read(weights, [-1, 0, 0, 1, 2, -1], [-1, 0, 0, 0, 0, -1])
     found = given.joined()
-    assert found.tokens == ("t0", "b c", "d", "e", "t5") and found.ends == (0, 4)
+    assert found.tokens == ("t0", "b c", "d", "e", "t5")
     joined = found.weights
     np.testing.assert_allclose(joined.sum(-1), 1, rtol=1e-6)
     assert found.measures["same word"].max() == 0

@@ -47,7 +47,6 @@ class Read:
     offsets: np.ndarray
     words: np.ndarray
     sources: np.ndarray
-    ends: tuple[int | None, int | None]
     layers: tuple[int, ...]
     heads: tuple[int, ...]
     weights: np.ndarray
@@ -67,8 +66,9 @@ class Read:
         apart = at[None] - rows[:, None]
         same = (self.words[rows, None] == self.words[None]) & (self.words[None] >= 0) & (apart != 0)
         seen = {"self": apart == 0, "previous": apart == -1, "next": apart == 1, "same word": same}
-        cls, sep = (np.broadcast_to(at == end, apart.shape) for end in self.ends)
-        first = {"[CLS]": cls, "[SEP]": sep | np.broadcast_to(self._separators, apart.shape)}
+        special = self.sources < 0
+        # what begins a sequence, and what ends its texts
+        first = {"[CLS]": special & (at == 0), "[SEP]": special & (at > 0)}
         if (self.sources == 1).any():
             seen["other text"] = (self.sources[rows, None] + self.sources[None] == 1) & (self.sources[None] >= 0)
         logs = np.log(weights, where=weights > 0, out=np.zeros_like(weights))
@@ -78,11 +78,6 @@ class Read:
         }
         shares = {name: (weights * place).sum(-1).mean(-1) for name, place in (first | seen).items()}
         return found | shares
-
-    @property
-    def _separators(self) -> np.ndarray:
-        """Special tokens behind the first one: what ends a text."""
-        return (self.sources < 0) & (np.arange(len(self.tokens)) > 0)
 
     def joined(self) -> Read:
         """The same between words: what is read of a word's pieces summed, what its pieces read averaged; rows sum to 1.
@@ -100,10 +95,7 @@ class Read:
             self.tokens[at] if source < 0 else self.texts[source][low:high].strip()
             for at, source, (low, high) in zip(starts.tolist(), sources.tolist(), offsets.tolist(), strict=True)
         ]
-        ends = (self.ends[0], None if self.ends[1] is None else len(names) - 1)
-        found: dict[str, Any] = dict(
-            tokens=tuple(names), offsets=offsets, words=self.words[starts], sources=sources, ends=ends
-        )
+        found: dict[str, Any] = dict(tokens=tuple(names), offsets=offsets, words=self.words[starts], sources=sources)
         return replace(self, weights=weights.astype(np.float32), **found)
 
 
@@ -213,15 +205,12 @@ def _read(model: Model, texts: tuple[str, ...], layers: Sequence[int] | None, he
     for layer, found in zip(chosen_layers, weights, strict=True):
         found[config.kept_heads(layer)] = reading.weights(layer)
     assert sequence.offsets is not None
-    starts, special = sequence.source, sequence.source < 0
-    ends = (0 if special[0] else None, length - 1 if special[-1] else None)
     return Read(
         texts,
         tuple(tokenizer.token(int(token_id)) for token_id in sequence.ids),
         sequence.offsets,
-        word_of([tagged.words(text) for text in texts], sequence.offsets, starts),
-        starts.astype(np.int64),
-        ends,
+        word_of([tagged.words(text) for text in texts], sequence.offsets, sequence.source),
+        sequence.source.astype(np.int64),
         chosen_layers,
         chosen_heads,
         weights[:, list(chosen_heads)],
