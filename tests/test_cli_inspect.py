@@ -87,7 +87,7 @@ def test_heads_that_are_worth_nothing_are_taken_out(run: Run, trained: Path, tmp
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("attention", "MODEL", "w1", "--out", "a.gif"), "one of .json, .png, .svg, .html"),
+        (("attention", "MODEL", "w1", "--out", "a.gif"), "one of .json, .npz, .png, .svg, .html"),
         (("attention", "MODEL", "w1", "--out", "/proc/self/status/view.html"), "cannot be written"),
         (("attention", "MODEL", "w1", "--layers", "2-1"), "numbers counted from 0, such as 0,3 or 2-5"),
         (("attention", "MODEL", "w1", "--heads", "9"), "the model has heads 0 to 3"),

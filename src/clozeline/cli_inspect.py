@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from clozeline.data.readers import Example
     from clozeline.inspect.view import View
 
-SUFFIXES = (".json", ".png", ".svg", ".html")
+SUFFIXES = (".json", ".npz", ".png", ".svg", ".html")
 """As in inspect/view.py, which is not loaded for --help."""
 Saved = Annotated[
     tuple[Path, ...],
@@ -43,7 +43,7 @@ Saved = Annotated[
         name="--out",
         negative=(),
         show_default=False,
-        help="Write numbers (.json), a figure (.png, .svg) or an offline page (.html) here; may be repeated.",
+        help="Write numbers (.json; of attention .npz), a figure (.png, .svg) or an offline page (.html); may be repeated.",
     ),
 ]
 Count = Annotated[int, Parameter(validator=Number(gte=1))]

@@ -115,10 +115,18 @@ def test_what_is_one_word(text: str, spans: list[tuple[int, int]], words: list[i
     assert word_of([tagged.words(text)], np.array(spans), np.zeros(len(spans), int)).tolist() == words
 
 
-@pytest.mark.parametrize("kernel", ["auto", "blocks", "eager"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_what_was_read_explains_what_a_kernel_gave(tiny: Path, kernel: str, precision: Any) -> None:
-    model = cl.load(tiny, precision=precision)
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="varlen needs a CUDA device")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "precision", "device"),
+    [
+        *((kernel, precision, "cpu") for kernel in ("auto", "blocks", "eager") for precision in ("fp32", "bf16")),
+        pytest.param("varlen", "bf16", "cuda", marks=needs_cuda),
+    ],
+)
+def test_what_was_read_explains_what_a_kernel_gave(tiny: Path, kernel: str, precision: Any, device: str) -> None:
+    model = cl.load(tiny, precision=precision, device=device)
     model._network().encoder.use_kernel(kernel)
     texts = [TEXT, "w1", "w9 " * 20]
     plain = model.embed(texts)
@@ -196,6 +204,23 @@ def test_mistakes_get_one_sentence(model: cl.Model, changes: dict[str, Any], say
         attention(model, **changes)
 
 
+def test_arrays_are_written_where_json_would_be_too_much(
+    model: cl.Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(importlib.import_module("clozeline.inspect.attention"), "WRITTEN", 10)
+    view = attention(model, TEXT, beside="w1")
+    with pytest.raises(cl.InputError, match=r"give an \.npz file"):
+        view.save(tmp_path / "view.json")
+    view.save(tmp_path / "view.npz")
+    with np.load(tmp_path / "view.npz") as found:
+        np.testing.assert_array_equal(found["weights"], view.reads[0].weights)
+        assert tuple(found["beside tokens"]) == view.reads[1].tokens
+        np.testing.assert_array_equal(found["entropy"], view.reads[0].measures["entropy"])
+    with pytest.raises(cl.InputError, match="there are no arrays of this"):
+        cl.inspect.positions(model).save(tmp_path / "positions.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["view.npz"]
+
+
 def test_more_weights_than_are_held_are_refused(model: cl.Model, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("clozeline.inspect.attention")
     monkeypatch.setattr(module, "MOST", 300)
@@ -251,7 +276,7 @@ def test_what_is_written_holds_any_text_as_data(tmp_path: Path) -> None:
     data = page.split(place)[1].split("</script>")[0]
     assert not set(data) & set("<>&\u2028")
     assert json.loads(data)["panels"][0]["rows"] == [[text] for text in view.texts]
-    with pytest.raises(cl.InputError, match=r"one of \.json, \.png, \.svg, \.html"):
+    with pytest.raises(cl.InputError, match=r"one of \.json, \.npz, \.png, \.svg, \.html"):
         view.save(tmp_path / "view.gif")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["view.html", "view.json", "view.png", "view.svg"]
 

@@ -124,11 +124,23 @@ class AttentionView(View):
         """Tokens, measures and all weights.
 
         Raises:
-            InputError: there are too many weights for JSON; take `.reads` or fewer heads.
+            InputError: there are too many weights for JSON; take `.arrays()` or fewer heads.
         """
         if (count := sum(read.weights.size for read in self.reads)) > WRITTEN:
-            raise InputError(f"{count:,} weights are too many for JSON, which takes {WRITTEN:,}; {CLOSER}.")
+            raise InputError(
+                f"{count:,} weights are too many for JSON, which takes {WRITTEN:,}; give an .npz file, or {CLOSER}."
+            )
         return {"model": self.model, "reads": [self._read(read) for read in self.reads]}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """tokens, offsets, words, sources, layers, heads, weights and each measure of a text; of the second text the same
+        with "beside " before the name."""
+        found: dict[str, np.ndarray] = {}
+        for read, before in zip(self.reads, ("", "beside "), strict=False):
+            for name in ("tokens", "offsets", "words", "sources", "layers", "heads", "weights"):
+                found[before + name] = np.asarray(getattr(read, name))
+            found |= {before + name: values for name, values in read.measures.items()}
+        return found
 
     def _read(self, read: Read) -> dict[str, Any]:
         found: dict[str, Any] = {"texts": list(read.texts), "tokens": list(read.tokens)}

@@ -9,12 +9,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clozeline.errors import InputError
-from clozeline.files import write_whole
+from clozeline.files import staged, write_whole
 from clozeline.inspect.figures import draw
 from clozeline.inspect.panels import Panel
 
-SUFFIXES = (".json", ".png", ".svg", ".html")
+SUFFIXES = (".json", ".npz", ".png", ".svg", ".html")
 PLACE = '<script type="application/json" id="view">{}</script>'
 """Where the page, as it is built, has nothing yet."""
 
@@ -35,11 +37,15 @@ class View(ABC):
     def as_dict(self) -> dict[str, Any]:
         """The numbers, as JSON has them."""
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The numbers as arrays, where there may be too many for JSON; else none."""
+        return {}
+
     def save(self, path: str | Path) -> None:
-        """Write numbers (.json), a figure (.png, .svg) or a page (.html), whole or not at all.
+        """Write numbers (.json, .npz), a figure (.png, .svg) or a page (.html), whole or not at all.
 
         Raises:
-            InputError: another suffix, or the place cannot be written.
+            InputError: another suffix, arrays where there are none, or the place cannot be written.
         """
         path = Path(path)
         suffix = path.suffix.lower()
@@ -47,6 +53,11 @@ class View(ABC):
             raise InputError(f"{path} says by its end what is written; give one of {', '.join(SUFFIXES)}.")
         if suffix == ".json":
             write_whole(path, json.dumps(self.as_dict(), ensure_ascii=False) + "\n")
+        elif suffix == ".npz":
+            if not (arrays := self.arrays()):
+                raise InputError(f"{path}: there are no arrays of this; JSON holds all of it, so give a .json file.")
+            with staged(path.parent) as stage:
+                np.savez(stage / path.name, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
         elif suffix == ".html":
             write_whole(path, self.page())
         else:
