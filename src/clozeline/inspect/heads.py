@@ -119,8 +119,8 @@ class HeadWorth(View):
         chance = 0.025 * len(self.heads)
         lines = [
             self._of(),
-            f"{needed} of {len(self.heads)} heads are missed, each by itself, beyond its 95 % interval; {chance:.1g} would be "
-            "by chance alone. Most lost without:",
+            f"{needed} of {len(self.heads)} heads are missed, each by itself, beyond its 95 % interval; {chance:.1g} would "
+            "be by chance alone. Most lost without:",
         ]
         for head in self.heads[:SHOWN]:
             lost = f"{head.lost.value:+.4f} [{head.lost.low:+.4f}, {head.lost.high:+.4f}]"
