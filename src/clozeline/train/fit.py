@@ -119,7 +119,7 @@ def fit(
     group.agree("model, data and settings", whole)
     state = open_run(out, whole, resume, overwrite, group)
     alarms = Alarms()
-    alarms.settings(settings, pretrained=True)
+    alarms.settings(settings, bundle.config.width)
     limit = task.max_length or bundle.config.max_length
     for name, samples in (("training", train), ("validation", validation)):
         if samples is not None:

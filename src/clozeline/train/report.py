@@ -169,6 +169,10 @@ def duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
 
 
+COMPACT = 256
+"""The greatest width of an encoder that takes higher learning rates."""
+
+
 @dataclass
 class Alarms:
     """Says once what is likely wrong, and what to do about it."""
@@ -176,11 +180,13 @@ class Alarms:
     said: list[str] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
 
-    def settings(self, settings: Settings, pretrained: bool) -> None:
-        if pretrained and settings.learning_rate > 1e-4:
+    def settings(self, settings: Settings, width: int) -> None:
+        """width: of the encoder. Compact ones are fine-tuned at rates up to 3e-4 (Turc et al. 2019)."""
+        highest, usual = (1e-4, "1e-5 to 5e-5") if width > COMPACT else (3e-4, "3e-5 to 3e-4")
+        if settings.learning_rate > highest:
             self._say(
-                f"The learning rate {settings.learning_rate:g} is high for pre-trained weights and may erase what they "
-                "know; 1e-5 to 5e-5 is usual."
+                f"The learning rate {settings.learning_rate:g} is high for pre-trained weights of width {width} and may "
+                f"erase what they know; {usual} is usual."
             )
         if settings.warmup == 0:
             self._say(
