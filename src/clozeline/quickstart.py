@@ -68,10 +68,8 @@ def run(out: Path) -> None:
     say(shlex.join([command, "evaluate", str(folder), test]))
     say(shlex.join([command, "inspect", "attribution", str(folder), SENTENCES[0], "--out", "why.html"]))
     say(shlex.join([command, "finetune", ENCODER, *own]))
-    say(
-        "1,440 texts and a small encoder: plain reviews are learned, but hardly negation, contrast, sarcasm and comparison, which"
-    )
-    say("are six in ten of the test. An encoder that has read more, such as bert-base-uncased, does better.")
+    say("A small encoder learns plain reviews from 1,440 texts, but hardly negation, contrast, sarcasm and comparison,")
+    say("six in ten of those it was tested on. One that has read more, such as bert-base-uncased, does better.")
 
 
 def _command() -> str:
