@@ -14,11 +14,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clozeline import inspect
     from clozeline.batch import Layout, Packed
+    from clozeline.behaviour.label_errors import label_errors
+    from clozeline.behaviour.running import run_suite
+    from clozeline.behaviour.slices import slices
     from clozeline.config import EncoderConfig
+    from clozeline.data.suite import read_suite
     from clozeline.distiller import distill
     from clozeline.errors import InputError
     from clozeline.evaluate.predictions import score
     from clozeline.face import Model, load
+    from clozeline.harden.experiment import CaseServer, harden
     from clozeline.inspect.tracing import trace
     from clozeline.model.encoder import Encoder
     from clozeline.paired import compare
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "CaseServer": "clozeline.harden.experiment",
     "Encoder": "clozeline.model.encoder",
     "EncoderConfig": "clozeline.config",
     "InputError": "clozeline.errors",
@@ -59,15 +65,21 @@ _HOME = {
     "Tokenizer": "clozeline.tokenizer",
     "compare": "clozeline.paired",
     "distill": "clozeline.distiller",
+    "harden": "clozeline.harden.experiment",
+    "label_errors": "clozeline.behaviour.label_errors",
     "load": "clozeline.face",
     "pretrain": "clozeline.pretrainer",
+    "read_suite": "clozeline.data.suite",
+    "run_suite": "clozeline.behaviour.running",
     "shrink": "clozeline.shrinking",
+    "slices": "clozeline.behaviour.slices",
     "trace": "clozeline.inspect.tracing",
     "train_tokenizer": "clozeline.tokenizer_training",
     "score": "clozeline.evaluate.predictions",
 }
 
 __all__ = [
+    "CaseServer",
     "Encoder",
     "EncoderConfig",
     "InputError",
@@ -88,11 +100,16 @@ __all__ = [
     "__version__",
     "compare",
     "distill",
+    "harden",
     "inspect",
+    "label_errors",
     "load",
     "pretrain",
+    "read_suite",
+    "run_suite",
     "score",
     "shrink",
+    "slices",
     "trace",
     "train_tokenizer",
 ]

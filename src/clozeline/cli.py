@@ -20,7 +20,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 import clozeline
-from clozeline import cli_compare, cli_inspect, cli_pretraining, cli_training
+from clozeline import cli_compare, cli_harden, cli_inspect, cli_pretraining, cli_training
 from clozeline import recipe as recipes
 from clozeline.errors import InputError
 from clozeline.flags import (
@@ -136,18 +136,42 @@ def evaluate(
     precision: Precision = "fp32",
     device: Device = None,
     figure: Path | None = None,
+    suite: str | None = None,
+    slices: Switch = False,
+    by: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
+    label_errors: Switch = False,
     as_json: Json = False,
 ) -> None:
     """Measure a model on labelled data, by the metrics of its task with 95 % intervals.
 
     Or score predictions made elsewhere, without a model: evaluate DATA --task TASK --predictions FILE.
 
+    Or look at how a text classifier behaves: evaluate MODEL --suite sentiment, evaluate MODEL DATA --slices; or at the
+    labels themselves: evaluate MODEL DATA --label-errors.
+
     Args:
         data: A CSV, TSV, JSONL or Parquet file, or a hub data set (owner/name:split).
+        suite: How often each capability of a suite fails: sentiment, a JSONL file, or a suite of CheckList (.pkl).
+        slices: By length, label, negation, confidence and more: where the model is worse than elsewhere.
+        by: A column whose values are slices too; may be repeated.
+        label_errors: Rows whose label is likely wrong, by cross-prediction; best with the encoder the model came from.
         task: What predictions made elsewhere are of; question-answering: SQuAD JSON; token-classification: CoNLL columns.
         predictions: A JSON object of question id to answer, or CoNLL columns with predicted tags.
-        figure: Of a classifier: draw the confusion matrix and the reliability of its scores into this PNG file.
+        figure: Of a classifier: draw the confusion matrix and the reliability of its scores, or the suite, or the slices,
+            into this PNG file.
     """
+    if suite is not None or slices or label_errors or by:
+        where = recipes.columns(text=text, pair=pair, label=label, choices=choices, columns=columns, encoding=encoding)
+        if predictions is not None or task is not None:
+            raise InputError("Behaviour is looked at with a model; leave --task and --predictions out.")
+        asked = suite is not None, slices or bool(by), label_errors
+        found = _behaviour(model, data, suite, asked, by, where, dict(precision=precision, device=device, long=long))
+        if figure is not None:
+            if label_errors:
+                raise InputError("There is no figure of label errors; leave --figure out.")
+            found.figure(figure)
+        print(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else found)
+        return
     unfit = "There is a figure of a text classifier with one label a text only."
     if predictions is not None or task is not None:
         if figure is not None:
@@ -166,6 +190,33 @@ def evaluate(
     if figure is not None:
         report.figure(figure)
     print(json.dumps(report.as_dict(), ensure_ascii=False) if as_json else report)
+
+
+def _behaviour(
+    model: str,
+    data: str | None,
+    suite: str | None,
+    asked: tuple[bool, bool, bool],
+    by: Sequence[str],
+    where: dict[str, Any],
+    how: dict[str, Any],
+) -> Any:
+    """What a suite, slices or a search for label errors finds; `asked` says which of the three."""
+    if sum(asked) > 1:
+        raise InputError("Give one of --suite, --slices (or --by) and --label-errors at a time.")
+    if suite is not None:
+        if data is not None:
+            raise InputError("A suite brings its own texts; leave the data out.")
+        from clozeline.behaviour.checklist import any_suite
+
+        loaded = clozeline.load(model, **how)
+        return clozeline.run_suite(loaded, any_suite(suite, len(loaded.labels)))
+    if data is None:
+        raise InputError("Give a model and labelled data: evaluate MODEL DATA --slices.")
+    if where.pop("choices") is not None:
+        raise InputError("--choices is of multiple choice; leave it out.")
+    loaded = clozeline.load(model, **how)
+    return clozeline.slices(loaded, data, by=by, **where) if asked[1] else clozeline.label_errors(loaded, data, **where)
 
 
 @app.command(name="fill-mask")
@@ -261,6 +312,7 @@ def doctor(model: str | None = None, /, *, as_json: Json = False) -> None:
 
 cli_training.add(app)
 cli_compare.add(app)
+cli_harden.add(app)
 cli_inspect.add(app)
 cli_pretraining.add(app)
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Group, Parameter
 
-from clozeline import pretraining_recipe
+from clozeline import harden_recipe, pretraining_recipe
 from clozeline import recipe as recipes
+from clozeline.harden_recipe import HardenRecipe
 from clozeline.pretraining_recipe import PretrainRecipe
 from clozeline.recipe import KEYS, Key, Recipe
+from clozeline.train.distilling import Distilling
 
 ModelName = Annotated[str, Parameter(help="A model folder, or a hub name such as bert-base-uncased.")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), show_default=False, help="Print JSON.")]
@@ -67,7 +69,9 @@ def _flags(name: str, keys: Mapping[str, Key], positional: Sequence[str]) -> typ
     for key_name in [each for each in keys if each not in positional]:
         key = keys[key_name]
         kind = str if _listed(key.wanted) else key.wanted
-        shown: Any = (lambda _, default=key.default: default) if key.default not in (None, ()) else False
+        shown: Any = (
+            (lambda _, default=key.default: default) if key.default not in (None, (), dataclasses.MISSING) else False
+        )
         names = None if key_name != "model" else "--from"
         note = Parameter(name=names, help=key.help, show_default=shown, group=TRAINING if key.setting else DATA)
         fields.append((key_name, Annotated[kind | None, note], None))
@@ -81,10 +85,14 @@ def _listed(wanted: Any) -> bool:
     return get_origin(wanted) in (tuple, dict) or any(map(_listed, get_args(wanted)))
 
 
+DISTILLING = ("hard", *(part.name for part in dataclasses.fields(Distilling)))
+"""Settings of learning from a teacher."""
+
 if TYPE_CHECKING:
     Flags = Recipe
     PretrainFlags = PretrainRecipe
     DistillFlags = Recipe
+    HardenFlags = HardenRecipe
 else:
     Flags = _flags("Flags", KEYS, ("model", "train"))
     PretrainFlags = _flags("PretrainFlags", pretraining_recipe.KEYS, ("corpus",))
@@ -92,3 +100,4 @@ else:
     own = pretraining_recipe.KEYS
     both = {name: replace(key, default=None) if name in own and key != own[name] else key for name, key in KEYS.items()}
     DistillFlags = _flags("DistillFlags", own | both, ("model", "train", "corpus", "teacher", "task", *NEEDLESS))
+    HardenFlags = _flags("HardenFlags", harden_recipe.KEYS, ("model", "probes", *DISTILLING))

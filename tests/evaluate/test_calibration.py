@@ -61,6 +61,15 @@ def test_a_known_temperature_is_found_and_mends_the_calibration(temperature: flo
     assert found == fit_temperature(logits.astype(np.float32), targets)
 
 
+@pytest.mark.parametrize("examples", [400, 4000])
+def test_on_held_out_data_the_error_falls_and_no_label_changes(examples: int) -> None:
+    logits, targets = drawn(2.0, 3, 2 * examples)
+    found = fit_temperature(logits[:examples], targets[:examples])
+    held, right = logits[examples:], targets[examples:]
+    assert reliability(held / found, right).ece < 0.6 * reliability(held, right).ece
+    np.testing.assert_array_equal((held / found).argmax(1), held.argmax(1))
+
+
 def test_the_temperature_has_the_least_loss() -> None:
     logits, targets = drawn(1.4, 3, 200)
     found = fit_temperature(logits, targets)

@@ -10,7 +10,7 @@ import pytest
 
 from clozeline.errors import InputError
 from clozeline.evaluate import answers, classification, entities, multilabel, regression
-from clozeline.evaluate.compare import SWAPS, _holm, compare
+from clozeline.evaluate.compare import SWAPS, holm, compare
 from clozeline.evaluate.intervals import Counted
 
 BOTH = ("old", "new")
@@ -132,9 +132,9 @@ def test_a_slice_is_compared_as_if_it_stood_alone() -> None:
 
 
 def test_p_values_are_corrected_step_by_step() -> None:
-    assert _holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert _holm([0.9, 0.8]) == [1, 1]
-    assert _holm([]) == []
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1, 1]
+    assert holm([]) == []
 
 
 def test_without_slices_nothing_is_corrected() -> None:

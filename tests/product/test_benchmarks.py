@@ -53,3 +53,9 @@ def test_the_peer_of_tasks_is_ready(data: Path, minilm: Path) -> None:
 def test_distill_is_ready(data: Path, minilm: Path, tmp_path: Path) -> None:
     shown = run("distill.py", "--threads", "1", "--only", "teacher", "distilled", "--keep", str(tmp_path))
     assert "| distilled | 1 |" in shown
+
+
+def test_the_imdb_story_is_ready(data: Path, tmp_path: Path) -> None:
+    shown = run("imdb_story.py", "--out", str(tmp_path), "--model", "clozeline/mini", "--max-length", "64")
+    assert "failure rate at sarcasm" in shown
+    assert (tmp_path / "run" / "report.html").exists()

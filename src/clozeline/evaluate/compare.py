@@ -106,7 +106,7 @@ def compare(
             "slice by a column with few values."
         )
     parts = {kind: _difference(a, b, np.flatnonzero(which == kind), seed) for kind in kinds}
-    adjusted = _holm([each.p for each in parts.values()])
+    adjusted = holm([each.p for each in parts.values()])
     found = {
         kind: Difference(each.n, each.a, each.b, each.difference, each.p, p)
         for (kind, each), p in zip(parts.items(), adjusted, strict=True)
@@ -140,7 +140,7 @@ def _swaps(size: int, seed: int) -> Iterator[np.ndarray]:
         yield random.integers(0, 2, (min(some, SWAPS - at), size), dtype=np.int8).astype(np.float64)
 
 
-def _holm(values: list[float]) -> list[float]:
+def holm(values: list[float]) -> list[float]:
     """p-values corrected for their number (Holm 1979): the smallest times all of them, the next times one less, and on."""
     order = np.argsort(values, kind="stable")
     steps = np.array(values)[order] * np.arange(len(values), 0, -1)

@@ -1,0 +1,1 @@
+"""Find what a classifier cannot read, make it data, train on it, and prove what changed."""

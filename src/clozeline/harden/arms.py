@@ -1,0 +1,154 @@
+"""The models that are compared: trained without the cases, with them, and with as many ordinary examples instead.
+
+out/before/seed-0/        a run, as `fit` writes it
+out/before/seed-0.json    what its model was judged to do; a run that has it is not run again
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from clozeline.behaviour.running import run_suite
+from clozeline.data.readers import Columns
+from clozeline.data.suite import Suite
+from clozeline.face import Model, load
+from clozeline.files import write_whole
+from clozeline.train.folder import finished
+from clozeline.train.settings import Settings
+
+Arm = Literal["before", "after", "control"]
+ARMS: tuple[Arm, ...] = ("before", "after", "control")
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What every model is judged by. tests: labelled data, with its columns; labels: as in `run_suite`."""
+
+    tests: tuple[str, ...]
+    where: Columns
+    suite: Suite
+    labels: Mapping[str, str] | None
+    probes: tuple[str, ...]
+
+    def judge(self, model: Model) -> dict[str, Any]:
+        """What one model does, as JSON has it."""
+        tests = {
+            test: model.counted(test, self.where, "accuracy").rows[:, 0].astype(int).tolist() for test in self.tests
+        }
+        said = model.predict(list(self.probes))
+        return {
+            "tests": tests,
+            "failures": run_suite(model, self.suite, labels=self.labels).failures.astype(int).tolist(),
+            "probes": [{"label": each.label, "scores": each.scores} for each in said],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What the S models of an arm do, one a seed.
+
+    folders: of their runs; runs: what `Judges.judge` found, with "epochs", a list of what each epoch's validation found, and
+    "best", the one that was kept.
+    """
+
+    arm: Arm
+    folders: tuple[Path, ...]
+    runs: tuple[dict[str, Any], ...]
+
+    def right(self, test: str) -> np.ndarray:
+        """(S, n) 1 where an answer is right, for each example of a test."""
+        return np.array([run["tests"][test] for run in self.runs], np.float64)
+
+    @cached_property
+    def failures(self) -> np.ndarray:
+        """(S, n) 1 where a case of the suite fails."""
+        return np.array([run["failures"] for run in self.runs], np.float64)
+
+    @property
+    def best(self) -> int:
+        """The run with the best validation score, the first one of several; of runs without validation the first."""
+        scores = [max((epoch["score"] for epoch in run["epochs"]), default=0.0) for run in self.runs]
+        return int(np.argmax(scores))
+
+
+def train(
+    arm: Arm,
+    base: Callable[[int], Model],
+    data: Path,
+    validation: Path | None,
+    judges: Judges,
+    out: Path,
+    settings: Settings,
+    seeds: int,
+    quiet: bool,
+) -> Judged:
+    """Train and judge a model for each seed; what is there already is not done again.
+
+    base: gives the model to begin from, with the head that a seed draws. data, validation: with columns text and label.
+
+    Raises:
+        KeyboardInterrupt: a run was stopped; its state is saved.
+    """
+    chosen = [settings.replace(seed=settings.seed + at) for at in range(seeds)]
+    folders = tuple(out / arm / f"seed-{one.seed}" for one in chosen)
+    runs = []
+    for at, (folder, one) in enumerate(zip(folders, chosen, strict=True), 1):
+        file = folder.with_suffix(".json")
+        if not file.exists():
+            if not quiet:
+                print(f"{arm}: model {at} of {seeds}, seed {one.seed}", file=sys.stderr)
+            found = judges.judge(_trained(base, data, validation, folder, one, quiet))
+            write_whole(file, json.dumps(found | _epochs(folder)) + "\n")
+        runs.append(json.loads(file.read_text(encoding="utf-8")))
+    judged = Judged(arm, folders, tuple(runs))
+    for folder in (each for at, each in enumerate(folders) if at != judged.best):
+        shutil.rmtree(folder / "model", ignore_errors=True)  # tens of megabytes each
+    return judged
+
+
+def _trained(
+    base: Callable[[int], Model], data: Path, validation: Path | None, folder: Path, settings: Settings, quiet: bool
+) -> Model:
+    if finished(folder):
+        return load(folder / "model", precision="auto")
+    model = base(settings.seed)
+    on = (folder / "state.pt").exists()
+    columns: dict[str, Any] = dict(text="text", label="label")
+    run = model.fit(
+        data, validation, **columns, out=folder, resume=on, overwrite=not on, quiet=quiet, settings=settings
+    )
+    if not run.finished:
+        raise KeyboardInterrupt
+    return load(folder / "model", precision="auto")
+
+
+def _epochs(folder: Path) -> dict[str, Any]:
+    """What validation found after each epoch, and the number of the one that was kept; None without validation."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    found = [each for each in map(json.loads, lines) if "validation_loss" in each]
+    epochs = [
+        {
+            "epoch": each["epoch"],
+            "train_loss": each["train_loss"],
+            "validation_loss": each["validation_loss"],
+            "score": each["validation_accuracy"],
+        }
+        for each in found
+    ]
+    best = max(epochs, key=lambda one: (one["score"], -one["validation_loss"]), default=None)
+    return {"epochs": epochs, "best": None if best is None else best["epoch"]}
+
+
+def write_examples(path: Path, examples: Sequence[tuple[str, str]]) -> None:
+    """Texts and labels as JSON lines, with columns of these names."""
+    lines = [json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in examples]
+    write_whole(path, "\n".join(lines) + "\n")

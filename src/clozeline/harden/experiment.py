@@ -1,0 +1,367 @@
+"""Harden: find the capability a classifier is weakest at, mix cases of it into training, train again, and see what changed.
+
+out/run.json         what was asked for; finished when the report is there
+out/cases/           kept.jsonl, rejected.jsonl, and answers/ of a generator, which are never asked for twice
+out/data/            what each arm is trained on
+out/before/ after/ control/    see arms.py
+out/report.md report.json report.html
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clozeline.behaviour.checklist import any_suite
+from clozeline.behaviour.running import own_names, votes
+from clozeline.data.readers import Columns
+from clozeline.errors import InputError, nearest
+from clozeline.face import Model, load
+from clozeline.files import write_whole
+from clozeline.harden import arms, mixing
+from clozeline.harden.arms import ARMS, Arm, Judged, Judges
+from clozeline.harden.endpoint import Endpoint, EndpointSettings
+from clozeline.harden.filters import Candidate, Rejected, Sifted, sift
+from clozeline.harden.mixing import Pair
+from clozeline.harden.reading import Data, read, read_cases, shipped_cases
+from clozeline.harden.report import Hardened, compared
+from clozeline.harden.writing import check_labels, read_template, write_cases
+from clozeline.tasks.text_classification import TextClassification
+from clozeline.train.folder import refuse
+from clozeline.train.settings import Settings
+
+PROBES = (
+    "Great movie, if you enjoy watching paint dry for two hours.",
+    "The effects were stunning, but the plot made zero sense.",
+    "I wish I knew what beautiful movie I just watched, because it certainly was not this one.",
+)
+"""Sentences that are looked at one by one, before and after, of a suite about sentiment."""
+LEAST = 10
+"""Written cases of a capability in the suite, below which it is not picked as the weakest."""
+SHOWN = 6
+"""Training texts that a generator is shown as examples of the style."""
+
+
+@dataclass(frozen=True)
+class CaseServer(EndpointSettings):
+    """A server that speaks OpenAI's protocol, and how it is asked for cases.
+
+    prompt, check_prompt: files that stand in for the shipped prompts; second: whether it is asked for the label of each case
+    again, without having been told it; per_request: cases that one request asks for. Else as `EndpointSettings`.
+
+    Raises:
+        InputError: a setting that cannot be, or a prompt that lacks what it needs.
+    """
+
+    prompt: str | Path | None = None
+    check_prompt: str | Path | None = None
+    second: bool = True
+    per_request: int = 10
+
+    def __post_init__(self) -> None:
+        EndpointSettings.__post_init__(self)
+        if self.per_request < 1:
+            raise InputError(f"per_request is {self.per_request}; a request asks for at least 1 case.")
+        for kind, path in (("cases", self.prompt), ("check", self.check_prompt)):
+            read_template(kind, _path(path))
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What a run that goes on must share; its key, place and patience may change."""
+        free = ("url", "key_variable", "timeout", "tries", "longest_wait", "price_in", "price_out")
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in free}
+
+
+def harden(
+    model: str | Path,
+    train: str | Path,
+    test: str | Path | Sequence[str | Path],
+    validation: str | Path | None = None,
+    *,
+    suite: str | Path = "sentiment",
+    capability: str | Sequence[str] = (),
+    cases: str | Path | CaseServer | None = None,
+    extra: str | Path | None = None,
+    judge: str | Path | None = None,
+    share: float = 0.1,
+    probes: Sequence[str] | None = None,
+    task: TextClassification | None = None,
+    labels: Mapping[str, str] | None = None,
+    text: str | None = None,
+    label: str | None = None,
+    columns: Sequence[str] | None = None,
+    encoding: str = "utf-8",
+    out: str | Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    seeds: int = 5,
+    settings: Settings | None = None,
+    device: str | None = None,
+    **changes: object,
+) -> Hardened:
+    """Train a classifier without, with, and in place of cases of what it cannot read, and say what that changed.
+
+    Three arms of `seeds` models each begin from `model`: before, on the training data; after, with the cases mixed in;
+    control, with as many ordinary examples instead. All are judged on the tests, the suite and the probes.
+
+    Args:
+        model: what every arm begins from: an encoder, or a classifier that is trained on.
+        train, validation, test: labelled data, as in `Model.fit`; several tests are judged each by itself.
+        suite: the name of a shipped suite, or a file; see `clozeline.data.suite`.
+        capability: what to harden, one of the suite's or several; the one that fails most where none is named.
+        cases: a file with columns text, label and capability, or a server that writes them; those in the package without.
+        extra: ordinary examples for the control; without, they are put aside from the training data, for all arms.
+        judge: a trained classifier that must agree with the label of each case.
+        share: of cases in the training rows; where there are too few cases each is repeated, ten times at most.
+        probes: sentences to look at one by one; those in `PROBES` with the shipped suite without.
+        task: settings of the classifier, such as `max_length`.
+        labels: what the data call the suite's labels, where that is not clear: {"positive": "1", "negative": "0"}.
+        text, label, columns, encoding: as in `Model.fit`, of train, validation, test and extra.
+        out: a folder for all of it.
+        resume: go on where a stopped run in `out` was; answers of a server and models that are there are not made again.
+        seeds: models of each arm, with seeds from the settings' own on. From three on, luck is told from change.
+        settings, changes: how to train, as in `Model.fit`.
+
+    Raises:
+        InputError: data, suite or model cannot be used, no case is left, or `out` holds another run.
+    """
+    out = Path(out)
+    given = [test] if isinstance(test, str | Path) else list(test)
+    chosen = (settings or Settings()).replace(**changes)
+    task = task or TextClassification()
+    if not 0 < share < 1:
+        raise InputError(f"share is {share}; it is a part of the training rows, such as 0.1.")
+    if seeds < 1 or not given:
+        raise InputError("Give at least one seed and one test.")
+    where = Columns(text=text, label=label, names=columns, encoding=encoding)
+    data = read(task, where, train, validation, given, extra)
+    judged_by = any_suite(suite, len(data.labels))
+    names = [capability] if isinstance(capability, str) else list(capability)
+    for name in names:
+        if name not in judged_by.about:
+            raise InputError(f"Suite {judged_by.name} has no capability {name!r}: {nearest(name, judged_by.about)}")
+    if probes is None:
+        probes = PROBES if str(suite) == "sentiment" else ()
+    work = _Work(
+        out, Path(model) if Path(model).exists() else str(model), task.with_outputs(data.labels), data, cases, chosen,
+        Judges(tuple(map(str, given)), where, judged_by, labels, tuple(probes)), tuple(names), share, seeds, device, quiet,
+        judge,
+    )  # fmt: skip
+    refuse(out, resume=resume, overwrite=overwrite)
+    return work.run(resume=resume, overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One run in its folder."""
+
+    out: Path
+    model: str | Path
+    task: TextClassification
+    data: Data
+    cases: str | Path | CaseServer | None
+    settings: Settings
+    judges: Judges
+    capabilities: tuple[str, ...]
+    share: float
+    seeds: int
+    device: str | None
+    quiet: bool
+    judge: str | Path | None
+
+    def run(self, *, resume: bool, overwrite: bool) -> Hardened:
+        suite = self.judges.suite
+        names, notes = own_names(self._base(self.settings.seed), suite, self.judges.labels)
+        offered = self._offered()
+        self._begin(resume, overwrite)  # what is given can be used
+        ordinary, reserve = self._divided(offered)
+        validation = None if self.data.validation is None else self._write("validation", self.data.validation)
+
+        def arm(name: Arm, rows: list[Pair]) -> Judged:
+            given: tuple[Any, ...] = (self.judges, self.out, self.settings, self.seeds, self.quiet)
+            return arms.train(name, self._base, self._write(name, rows), validation, *given)
+
+        before = arm("before", ordinary)
+        chosen = self._chosen(before, offered)
+        sifted, said = self._cases(chosen, offered, names, ordinary)
+        mixture = mixing.mix(ordinary, sifted.kept, reserve, self.share)
+        if len(mixture.others) < len(mixture.cases):
+            raise InputError(
+                f"The control needs {len(mixture.cases)} ordinary examples that no other model has, and there are "
+                f"{len(mixture.others)}; give more as extra."
+            )
+        after, control = arm("after", mixture.after), arm("control", mixture.control)
+        found = compared((before, after, control), self.judges, chosen, sifted, mixture, (*notes, *said))
+        for ending in (".json", ".html"):
+            found.save(self.out / f"report{ending}")
+        write_whole(self.out / "report.md", found.markdown())
+        write_whole(self.out / "run.json", json.dumps(self._identity() | {"finished": True}, indent=2) + "\n")
+        return found
+
+    def _identity(self) -> dict[str, Any]:
+        """What a run that goes on must share with the one that was stopped."""
+        suite = json.dumps([dataclasses.astuple(case) for case in self.judges.suite.cases])
+        found = {
+            "model": self.model,
+            "task": dataclasses.asdict(self.task),
+            "data": self.data.digest,
+            "cases": self.cases.asked if isinstance(self.cases, CaseServer) else self.cases,
+            "settings": dataclasses.asdict(self.settings),
+            "suite": hashlib.sha256(suite.encode()).hexdigest()[:16],
+            "labels": self.judges.labels,
+            "probes": self.judges.probes,
+            "capabilities": self.capabilities,
+            "share": self.share,
+            "seeds": self.seeds,
+            "judge": self.judge,
+        }
+        return json.loads(json.dumps(found, default=str))
+
+    def _begin(self, resume: bool, overwrite: bool) -> None:
+        run, now = self.out / "run.json", self._identity()
+        if overwrite:  # but what a server was paid for
+            for name in (*ARMS, "data"):
+                shutil.rmtree(self.out / name, ignore_errors=True)
+            for name in ("run.json", "report.md", "report.json", "report.html"):
+                (self.out / name).unlink(missing_ok=True)
+        elif run.exists():
+            if not resume:
+                raise InputError(
+                    f"{self.out} holds an unfinished run; go on with it (--resume), or start anew (--overwrite)."
+                )
+            before = json.loads(run.read_text(encoding="utf-8"))
+            if changed := [name for name, value in now.items() if before.get(name) != value]:
+                raise InputError(
+                    f"{self.out} cannot be gone on with: {', '.join(changed)} changed since. Give what it began with, or "
+                    "start anew (--overwrite)."
+                )
+        write_whole(run, json.dumps(now | {"finished": False}, indent=2) + "\n")
+
+    def _base(self, seed: int) -> Model:
+        return load(self.model, self.task, device=self.device, seed=seed)
+
+    def _write(self, name: str, rows: Sequence[Pair]) -> Path:
+        path = self.out / "data" / f"{name}.jsonl"
+        arms.write_examples(path, rows)
+        return path
+
+    def _offered(self) -> dict[str, list[Candidate]] | None:
+        """The cases that there are, by capability; None where a server writes what is wanted."""
+        if isinstance(self.cases, CaseServer):
+            return None
+        suite = self.judges.suite
+        place = shipped_cases(suite.name) if self.cases is None else self.cases
+        found = read_cases(place, [*suite.about], self.capabilities)
+        for name in self.capabilities:
+            if name not in found:
+                raise InputError(f"{place} has no case of {name!r}: {nearest(name, found)}")
+        return found
+
+    def _divided(self, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[list[Pair], list[Pair]]:
+        """The ordinary training examples of every arm, and those that only the control gets some of."""
+        train, extra = self.data.train, self.data.extra
+        if extra is not None:
+            known = {text for text, _ in [*train, *(self.data.validation or [])]}
+            known.update(text for texts in self.data.tests.values() for text in texts)
+            return train, [pair for pair in extra if pair[0] not in known]
+        count = mixing.rows_of(self.share, len(train) - mixing.rows_of(self.share, len(train)))
+        if offered is not None:
+            several = [len(offered[name]) for name in self.capabilities] or [max(map(len, offered.values()))]
+            count = min(count, sum(several))
+        return mixing.put_aside(train, count, self.settings.seed)
+
+    def _chosen(self, before: Judged, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[str, ...]:
+        """The capabilities named, or the one of those with cases that the models before fail at most."""
+        if self.capabilities:
+            return self.capabilities
+        suite = self.judges.suite
+        rates = {}
+        for name in suite.about:
+            shares = [votes(suite, failures, name) for failures in before.failures]
+            labelled = any(case.capability == name and case.label is not None for case in suite.cases)
+            if len(shares[0]) >= LEAST and (labelled if offered is None else name in offered):
+                rates[name] = float(np.mean(shares))
+        if not rates:
+            raise InputError(
+                f"No capability of suite {suite.name} has {LEAST} cases and something to train on; name one (--capability)."
+            )
+        return (max(rates, key=rates.__getitem__),)
+
+    def _cases(
+        self,
+        chosen: Sequence[str],
+        offered: Mapping[str, Sequence[Candidate]] | None,
+        names: Mapping[str, str],
+        ordinary: Sequence[Pair],
+    ) -> tuple[Sifted, list[str]]:
+        """What may be trained on, with the labels that the data have, and what there is to say about it."""
+        said: list[str] = []
+        endpoint: Endpoint | None = None
+        if offered is not None:
+            raw: list[Candidate | Rejected] = [case for name in chosen for case in offered[name]]
+        else:
+            assert isinstance(self.cases, CaseServer)
+            endpoint = Endpoint(self.cases, self.out / "cases" / "answers")
+            asked = (self.cases, endpoint, names, ordinary, said)
+            raw = [case for name in chosen for case in self._asked(name, len(chosen), *asked)]
+        back = {output: name for name, output in names.items()}
+        known = list(dict.fromkeys([*names, *self.data.labels]))
+        held = {f"test {name}": texts for name, texts in self.data.tests.items()}
+        held |= {f"suite {self.judges.suite.name}": self.judges.suite.texts(), "probe sentences": [*self.judges.probes]}
+        if self.data.validation is not None:
+            held["validation"] = [text for text, _ in self.data.validation]
+
+        def second(texts: Sequence[str]) -> list[str | None]:
+            if self.judge is not None:
+                predicted = [each.label for each in load(self.judge, device=self.device).predict([*texts])]
+                return [back.get(label, label) for label in predicted]
+            assert endpoint is not None and isinstance(self.cases, CaseServer)
+            return check_labels(endpoint, texts, [*back.values()] or known, _path(self.cases.check_prompt))
+
+        second_pass = self.judge is not None or (isinstance(self.cases, CaseServer) and self.cases.second)
+        sifted = sift(
+            raw, labels=known, train=[text for text, _ in ordinary], held=held, judge=second if second_pass else None
+        )
+        for name, some in (("kept", sifted.kept), ("rejected", sifted.rejected)):
+            lines = [json.dumps(dataclasses.asdict(each), ensure_ascii=False) + "\n" for each in some]
+            write_whole(self.out / "cases" / f"{name}.jsonl", "".join(lines))
+        if endpoint is not None:
+            said.append(f"{endpoint.settings.model} wrote the cases. {endpoint.spent()}")
+        if not sifted.kept:
+            raise InputError(f"No case is left to train on: {sifted}")
+        own = tuple(dataclasses.replace(case, label=names.get(case.label, case.label)) for case in sifted.kept)
+        return dataclasses.replace(sifted, kept=own), said
+
+    def _asked(
+        self,
+        name: str,
+        several: int,
+        server: CaseServer,
+        endpoint: Endpoint,
+        names: Mapping[str, str],
+        ordinary: Sequence[Pair],
+        said: list[str],
+    ) -> Iterator[Candidate | Rejected]:
+        labels = [*names] or [*self.data.labels]
+        wanted = -(-mixing.rows_of(self.share, len(ordinary)) // (several * len(labels)))
+        back = {output: label for label, output in names.items()}
+        shortest = sorted(ordinary, key=lambda pair: len(pair[0]))[: len(ordinary) // 4 + SHOWN]
+        style = [(text, back.get(label, label)) for text, label in shortest[:: max(1, len(shortest) // SHOWN)][:SHOWN]]
+        given: dict[str, Any] = dict(per_request=server.per_request, template=_path(server.prompt), examples=style)
+        about = self.judges.suite.about[name]
+        short = yield from write_cases(endpoint, capability=name, about=about, labels=labels, wanted=wanted, **given)
+        if short is not None:
+            said.append(short)
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -1,0 +1,71 @@
+"""Written cases into training data: how many, how often each, and as many ordinary examples for the control."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clozeline.harden.filters import Candidate
+
+Pair = tuple[str, str]
+"""A text and its label."""
+REPEATS = 10
+"""How often a case may stand in the training data: a few cases seen a hundred times are learned by heart."""
+
+
+def rows_of(share: float, ordinary: int) -> int:
+    """How many rows beside these ordinary ones are this share of all."""
+    return round(share / (1 - share) * ordinary)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The training data of the three arms. cases, others: what after and control have more, each so often."""
+
+    ordinary: list[Pair]
+    cases: list[Pair]
+    others: list[Pair]
+    repeats: int
+
+    @property
+    def after(self) -> list[Pair]:
+        return self.ordinary + self.cases * self.repeats
+
+    @property
+    def control(self) -> list[Pair]:
+        return self.ordinary + self.others * self.repeats
+
+    @property
+    def share(self) -> float:
+        """Of the rows of after that are cases."""
+        return self.repeats * len(self.cases) / len(self.after)
+
+
+def mix(ordinary: Sequence[Pair], kept: Sequence[Candidate], reserve: Sequence[Pair], share: float) -> Mixture:
+    """Mix in at most so many cases as make up this share, evenly over labels, and repeat them where there are too few.
+
+    reserve: ordinary examples that no arm has, of which control gets as many as after gets cases.
+    """
+    wanted = rows_of(share, len(ordinary))
+    cases = [(case.text, case.label) for case in _evenly(kept, wanted)]
+    repeats = min(REPEATS, max(1, round(wanted / len(cases)))) if cases else 1
+    return Mixture([*ordinary], cases, [*reserve[: len(cases)]], repeats)
+
+
+def _evenly(kept: Sequence[Candidate], most: int) -> list[Candidate]:
+    """So many of them at most, the labels in turn as long as each lasts."""
+    by_label: dict[str, list[Candidate]] = {}
+    for case in kept:
+        by_label.setdefault(case.label, []).append(case)
+    turns = [(at, number, case) for number, each in enumerate(by_label.values()) for at, case in enumerate(each)]
+    return [case for _, _, case in sorted(turns, key=lambda one: one[:2])[:most]]
+
+
+def put_aside(examples: Sequence[Pair], count: int, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """The examples without `count` of them, drawn at random, and those; both in the order of the data."""
+    chosen = np.zeros(len(examples), bool)
+    chosen[np.random.default_rng(seed).permutation(len(examples))[:count]] = True
+    pairs = list(zip(examples, chosen.tolist(), strict=True))
+    return [each for each, aside in pairs if not aside], [each for each, aside in pairs if aside]

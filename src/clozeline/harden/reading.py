@@ -1,0 +1,108 @@
+"""What a hardening run reads: labelled data as pairs of text and label, and cases that somebody wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from clozeline.data.readers import Columns, Example, rows
+from clozeline.errors import InputError, nearest
+from clozeline.harden.filters import Candidate
+from clozeline.harden.mixing import Pair
+from clozeline.tasks.text_classification import TextClassification
+
+
+@dataclass(frozen=True)
+class Data:
+    """labels: in order; tests: their texts by name; extra: None where the control's examples are put aside from train."""
+
+    labels: tuple[str, ...]
+    train: list[Pair]
+    validation: list[Pair] | None
+    tests: dict[str, list[str]]
+    extra: list[Pair] | None
+
+    @property
+    def digest(self) -> dict[str, str]:
+        """What tells other data apart, for a run that goes on."""
+        parts = {"train": self.train, "validation": self.validation, "tests": self.tests, "extra": self.extra}
+        return {name: hashlib.sha256(json.dumps(part).encode()).hexdigest()[:16] for name, part in parts.items()}
+
+
+def read(
+    task: TextClassification,
+    where: Columns,
+    train: str | Path,
+    validation: str | Path | None,
+    tests: Sequence[str | Path],
+    extra: str | Path | None,
+) -> Data:
+    """All labelled data of a run.
+
+    Raises:
+        InputError: as the readers; pairs, shares of labels, or a label that training has not.
+    """
+
+    def pairs(source: str | Path, split: str) -> list[Pair]:
+        return [_pair(each) for each in task.read(source, split, where)]
+
+    own = pairs(train, "train")
+    labels = task.outputs or tuple(sorted({label for _, label in own}))
+    found: dict[str, list[Pair]] = {str(test): pairs(test, "test") for test in tests}
+    if len(found) < len(tests):
+        raise InputError("A test is given twice; give each once.")
+    checks = None if validation is None else pairs(validation, "validation")
+    others = None if extra is None else pairs(extra, "train")
+    for name, some in (*found.items(), (str(validation), checks), (str(extra), others)):
+        for _, label in some or ():
+            if label not in labels:
+                raise InputError(f"{name} has a label {label!r} that training has not: {nearest(label, labels)}")
+    return Data(labels, own, checks, {name: [text for text, _ in some] for name, some in found.items()}, others)
+
+
+def _pair(example: Example) -> Pair:
+    if not isinstance(example.label, str) or example.pair is not None:
+        raise InputError(f"{example.place}: hardening works on single texts with one label each.")
+    return example.text, example.label
+
+
+def shipped_cases(suite: str) -> Path:
+    """The training cases that come with a shipped suite, and share nothing with it.
+
+    Raises:
+        InputError: the suite is a file of the user's, so there are none.
+    """
+    path = Path(str(resources.files("clozeline") / "suites" / f"{suite}-training.jsonl"))
+    if not path.exists():
+        raise InputError(
+            f"No cases come with the suite {suite}; give a file of cases, or the url of a server that writes them."
+        )
+    return path
+
+
+def read_cases(source: str | Path, capabilities: Sequence[str], named: Sequence[str]) -> dict[str, list[Candidate]]:
+    """Cases by capability, from a file with columns text, label and, unless one capability is named, capability.
+
+    capabilities: those of the suite; named: those to harden, where some are.
+
+    Raises:
+        InputError: a column is missing, or a capability is none of the suite's.
+    """
+    found: dict[str, list[Candidate]] = {}
+    for row in rows(source):
+        values = [row.values.get(column) for column in ("text", "label")]
+        if any(value is None for value in values):
+            raise InputError(f"{row.place}: a case has columns text and label; there are {', '.join(row.values)}.")
+        capability = row.values.get("capability") or (named[0] if len(named) == 1 else None)
+        if capability not in capabilities:
+            given = "has no capability" if capability is None else f"has the capability {capability!r}"
+            raise InputError(
+                f"{row.place} {given}; the suite's are: {nearest(str(capability), capabilities)} Or name one to harden."
+            )
+        case = Candidate(str(values[0]), str(values[1]), str(capability), row.place)
+        found.setdefault(str(capability), []).append(case)
+    return found

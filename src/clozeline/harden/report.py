@@ -1,0 +1,290 @@
+"""What hardening changed: the verdict in words, and the numbers under it, as text, Markdown, JSON and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from clozeline.behaviour.running import votes
+from clozeline.harden.arms import ARMS, Judged, Judges
+from clozeline.harden.filters import Sifted
+from clozeline.harden.mixing import Mixture
+from clozeline.harden.verdict import Change, change, corrected
+from clozeline.inspect import panels as kinds
+from clozeline.inspect.view import View
+
+SAMPLES = 12
+"""Cases that a report shows of those kept, and of those rejected."""
+Overall = Literal["improved", "unchanged", "harmed", "improved and harmed"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A sentence, and what each arm says of it. labels: by arm, the label of each seed's model; score: by arm, the mean
+    probability of the label that the models before give most often."""
+
+    text: str
+    label: str
+    labels: dict[str, list[str]]
+    score: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Hardened(View):
+    """What `harden` found. Rates are of 1.
+
+    target: the failure rate of what was hardened, after against before; beyond: after against control; tests: accuracy,
+    after against before; tests_beyond: after against control; others: the failure rates of all other capabilities, after
+    against before. The p of tests and of others are corrected for their number. rates: by capability and arm, the mean
+    failure rate over seeds. model: where the best model of the after arm is.
+    """
+
+    suite: str
+    capabilities: tuple[str, ...]
+    seeds: int
+    target: Change
+    beyond: Change
+    tests: tuple[Change, ...]
+    tests_beyond: tuple[Change, ...]
+    others: tuple[Change, ...]
+    rates: dict[str, dict[str, float]]
+    probes: tuple[Probe, ...]
+    epochs: dict[str, list[list[dict[str, float]]]]
+    best: dict[str, list[int | None]]
+    sifted: Sifted
+    mixture: Mixture
+    notes: tuple[str, ...]
+    model: str
+
+    @property
+    def verdict(self) -> Overall:
+        """improved: what was hardened fails less than before, and less than with as many ordinary examples; harmed:
+        something that was measured is worse than before."""
+        better = self.target.word == self.beyond.word == "improved"
+        if self.harmed:
+            return "improved and harmed" if better else "harmed"
+        return "improved" if better else "unchanged"
+
+    @property
+    def harmed(self) -> list[Change]:
+        """What is worse than before, beyond chance."""
+        return [one for one in (self.target, *self.tests, *self.others) if one.word == "harmed"]
+
+    @property
+    def title(self) -> str:
+        return f"Hardened at {', '.join(self.capabilities)}: {self.verdict}"
+
+    def sentences(self) -> list[str]:
+        """The verdict, and where."""
+        lines = [f"{self.verdict.capitalize()}. {self.target}."]
+        if self.target.word == "improved":
+            same = "which ordinary examples alone do not do" if self.beyond.word == "improved" else (
+                "but as many ordinary examples instead did not do worse beyond chance"
+            )  # fmt: skip
+            lines.append(f"Against the control, {same}: {self.beyond}.")
+        else:
+            lines.append(f"Against the control: {self.beyond}.")
+        lines += [f"{one}." for one in self.tests]
+        lines += [f"Harmed: {one}." for one in self.others if one.word == "harmed"]
+        lines += [f"Improved too: {one}." for one in self.others if one.word == "improved"]
+        if all(one.word == "unchanged" for one in self.others):
+            lines.append(f"None of the {len(self.others)} other capabilities changed beyond chance.")
+        if leaked := self.sifted.leaked:
+            said = ", ".join(f"{count} of {name}" for name, count in leaked.items())
+            lines.append(
+                f"LEAKS: cases that repeat held-out texts were found and left out: {said}. See rejected.jsonl."
+            )
+        return lines
+
+    def _made(self, fenced: bool = False) -> list[str]:
+        """How the arms were made. fenced: for Markdown."""
+        mixture = self.mixture
+        times = f", each {mixture.repeats} times" if mixture.repeats > 1 else ""
+        return [
+            f"{self.seeds} models of each arm. Before: {len(mixture.ordinary):,} ordinary examples. After: "
+            f"{len(mixture.cases):,} cases of {', '.join(self.capabilities)} with them{times}, {mixture.share:.1%} of the "
+            f"rows. Control: {len(mixture.others):,} other ordinary examples instead{times}.",
+            f"```\n{self.sifted}\n```" if fenced else str(self.sifted),
+            *self.notes,
+        ]
+
+    def __str__(self) -> str:
+        rates = [f"  {name:<{max(map(len, self.rates))}}  {_across(each)}" for name, each in self.rates.items()]
+        probes = [f"  {probe.text}\n    {_said(probe)}" for probe in self.probes]
+        parts = [*self.sentences(), f"Failure rates: {', '.join(ARMS)}", *rates]
+        parts += ["Probe sentences, models that say so and mean score:", *probes] if probes else []
+        return "\n".join([*parts, *self._made(), f"The hardened model: {self.model}"])
+
+    def markdown(self) -> str:
+        """The report as Markdown."""
+        changes = [self.target, *self.tests, *self.others]
+        against = [self.beyond, *self.tests_beyond]
+        parts = [f"# {self.title}", *self.sentences(), "## How it was made", *self._made(fenced=True)]
+        parts += [f"The hardened model: `{self.model}`", "## After against before", _table(CHANGE, map(_row, changes))]
+        parts += ["## After against control", _table(CHANGE, map(_row, against))]
+        rates = ([name, *(f"{each[arm]:.1%}" for arm in ARMS)] for name, each in self.rates.items())
+        parts += ["## Failure rates by capability", _table(["capability", *ARMS], rates)]
+        if self.probes:
+            rows = ([probe.text, *(_arm(probe, arm) for arm in ARMS)] for probe in self.probes)
+            parts += ["## Probe sentences", _table(["sentence", *ARMS], rows)]
+        for seed, epochs in enumerate(self.epochs["before"][:1]):
+            turn = min(epochs, key=lambda one: one["validation_loss"], default=None)
+            if turn is not None:
+                parts += ["## Where validation turns", self._turn(seed, turn)]
+                parts += [_table([*epochs[0]], ([f"{value:.4g}" for value in each.values()] for each in epochs))]
+        parts += ["## Cases that were trained on", _table(["label", "text"], self._kept())]
+        parts += ["## Cases that were rejected", _table(["reason", "text", "like"], self._rejected())]
+        return "\n\n".join(parts) + "\n"
+
+    def _turn(self, seed: int, turn: dict[str, float]) -> str:
+        best = self.best["before"][seed]
+        return (
+            f"Before, first seed: the validation loss is least in epoch {turn['epoch']:g}, and rises from there where more "
+            f"follow; epoch {best} had the best accuracy and was kept."
+        )
+
+    def _kept(self) -> list[list[str]]:
+        some = self.sifted.kept[:: max(1, len(self.sifted.kept) // SAMPLES)]
+        return [[case.label, case.text] for case in some[:SAMPLES]]
+
+    def _rejected(self) -> list[list[str]]:
+        some = self.sifted.rejected[:: max(1, len(self.sifted.rejected) // SAMPLES)]
+        return [[case.reason, case.text, case.like or ""] for case in some[:SAMPLES]]
+
+    def panels(self) -> list[kinds.Panel]:
+        changes = [("before", one) for one in (self.target, *self.tests, *self.others)]
+        changes += [("control", one) for one in (self.beyond, *self.tests_beyond)]
+        rates = np.array([[each[arm] for arm in ARMS] for each in self.rates.values()])
+        rows = [(against, *_row(one)) for against, one in changes]
+        found: list[kinds.Panel] = [
+            kinds.Table("Verdict", [self.verdict], [[line] for line in [*self.sentences(), *self._made()]]),
+            kinds.Bars("Failure rates by capability", "failure rate", [*self.rates], [*ARMS], rates),
+            kinds.Table("After against before, and against the control", ["against", *CHANGE], rows),
+        ]
+        if self.probes:
+            lines = [(probe.text, *(_arm(probe, arm) for arm in ARMS)) for probe in self.probes]
+            found.append(kinds.Table("Probe sentences: models that say so, and mean score", ["sentence", *ARMS], lines))
+        for arm in ARMS:
+            series = {}
+            for epochs, seed in zip(self.epochs[arm], range(self.seeds), strict=True):
+                x = [one["epoch"] for one in epochs]
+                for name in ("train_loss", "validation_loss") if seed == 0 else ("validation_loss",):
+                    if x:
+                        label = f"{name.replace('_', ' ')}, seed {seed + 1}"
+                        series[label] = (x, [one[name] for one in epochs])
+            best = self.best[arm][0]
+            if series:
+                marks = {} if best is None else {"kept of the first seed": float(best)}
+                found.append(kinds.Lines(f"Learning curves: {arm}", "epoch", "loss", series, marks))
+        found.append(kinds.Table("Cases that were trained on", ["label", "text"], self._kept()))
+        found.append(kinds.Table("Cases that were rejected", ["reason", "text", "like"], self._rejected()))
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON takes it."""
+        mixture = self.mixture
+        found: dict[str, Any] = {"verdict": self.verdict, "sentences": self.sentences()}
+        found |= {name: getattr(self, name) for name in ("suite", "seeds", "rates", "epochs", "best", "model")}
+        found |= {"capabilities": list(self.capabilities), "notes": list(self.notes)}
+        found |= {name: getattr(self, name).as_dict() for name in ("target", "beyond", "sifted")}
+        for name in ("tests", "tests_beyond", "others"):
+            found[name] = [one.as_dict() for one in getattr(self, name)]
+        rows = {"ordinary": mixture.ordinary, "cases": mixture.cases, "others": mixture.others}
+        found["rows"] = {name: len(each) for name, each in rows.items()}
+        found["rows"] |= {"repeats": mixture.repeats, "share": mixture.share}
+        found["probes"] = [
+            {"text": probe.text, "label": probe.label, "labels": probe.labels, "score": probe.score}
+            for probe in self.probes
+        ]
+        return found
+
+
+CHANGE = ("what", "from", "to", "difference", "95 %", "p", "verdict")
+
+
+def _row(one: Change) -> list[str]:
+    low, high = 100 * one.difference.low, 100 * one.difference.high
+    numbers = [
+        f"{one.before:.1%}",
+        f"{one.after:.1%}",
+        f"{100 * one.difference.value:+.1f}",
+        f"{low:+.1f} to {high:+.1f}",
+    ]
+    return [one.what, *numbers, f"{one.p:.2g}", one.word]
+
+
+def _across(each: dict[str, float]) -> str:
+    return "  ".join(f"{each[arm]:6.1%}" for arm in ARMS)
+
+
+def _arm(probe: Probe, arm: str) -> str:
+    said = probe.labels[arm].count(probe.label)
+    return f"{probe.label}: {said} of {len(probe.labels[arm])}, {probe.score[arm]:.2f}"
+
+
+def _said(probe: Probe) -> str:
+    return "; ".join(f"{arm} {_arm(probe, arm)}" for arm in ARMS)
+
+
+def _table(heads: Sequence[str], rows: Any) -> str:
+    """A Markdown table; bars and line breaks in cells do not end them."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    cells = [
+        [str(cell).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+
+
+def compared(
+    judged: tuple[Judged, Judged, Judged],
+    judges: Judges,
+    chosen: tuple[str, ...],
+    sifted: Sifted,
+    mixture: Mixture,
+    notes: tuple[str, ...],
+) -> Hardened:
+    """Put the arms side by side: before, after, control."""
+    suite, (before, after, control) = judges.suite, judged
+
+    def rates(one: Judged, names: Sequence[str]) -> np.ndarray:
+        """(S, w) how much of each written case of these capabilities fails."""
+        return np.array([np.concatenate([votes(suite, row, name) for name in names]) for row in one.failures])
+
+    def fails(names: Sequence[str], one: Judged, other: Judged) -> Change:
+        return change(f"failure rate at {', '.join(names)}", "less", rates(one, names), rates(other, names))
+
+    def scores(one: Judged, other: Judged) -> tuple[Change, ...]:
+        several = (change(f"accuracy on {test}", "more", one.right(test), other.right(test)) for test in judges.tests)
+        return tuple(corrected(list(several)))
+
+    rest = [name for name in suite.about if name not in chosen]
+    return Hardened(
+        suite=suite.name,
+        capabilities=chosen,
+        seeds=len(before.runs),
+        target=fails(chosen, before, after),
+        beyond=fails(chosen, control, after),
+        tests=scores(before, after),
+        tests_beyond=scores(control, after),
+        others=tuple(corrected([fails([name], before, after) for name in rest])),
+        rates={name: {one.arm: float(rates(one, [name]).mean()) for one in judged} for name in suite.about},
+        probes=tuple(_probe(at, text, judged) for at, text in enumerate(judges.probes)),
+        epochs={one.arm: [run["epochs"] for run in one.runs] for one in judged},
+        best={one.arm: [run["best"] for run in one.runs] for one in judged},
+        sifted=sifted,
+        mixture=mixture,
+        notes=notes,
+        model=str(after.folders[after.best] / "model"),
+    )
+
+
+def _probe(at: int, text: str, judged: Sequence[Judged]) -> Probe:
+    labels: dict[str, list[str]] = {one.arm: [run["probes"][at]["label"] for run in one.runs] for one in judged}
+    usual = max(set(labels["before"]), key=lambda label: (labels["before"].count(label), label))
+    score: dict[str, float] = {
+        one.arm: float(np.mean([run["probes"][at]["scores"][usual] for run in one.runs])) for one in judged
+    }
+    return Probe(text, usual, labels, score)

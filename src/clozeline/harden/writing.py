@@ -1,0 +1,237 @@
+"""New cases written by a language model: a prompt filled in, its answers read into cases, labels checked by asking again.
+
+The prompts are plain files, prompts/cases.txt and prompts/check.txt; a user's own may stand in for each.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from clozeline.errors import InputError, nearest
+from clozeline.harden.answers import whole
+from clozeline.harden.endpoint import Endpoint
+from clozeline.harden.filters import Candidate, Rejected
+
+log = logging.getLogger("clozeline")
+
+MALFORMED, OTHER_LABEL = "malformed", "label"
+FRUITLESS = 3  # answers in a row without a new case, after which a label is given up
+SHOWN = 500  # characters kept of what could not be read
+
+SLOTS = {
+    "cases": {"count": True, "capability": True, "label": True, "about": False, "labels": False, "examples": False},
+    "check": {"texts": True, "labels": True},
+}
+"""The slots of each prompt, and whether it must have them."""
+
+_SLOT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_OBJECT = re.compile(r"""\{\s*["']""")
+_LIST = re.compile(r"""\{\s*["'][^"'\n]*["']\s*:\s*\[\s*(?=\{)""")
+_DECODER = json.JSONDecoder(strict=False)  # models leave line breaks in strings as they are
+
+
+def read_template(kind: str, path: Path | None = None) -> str:
+    """The text of a prompt, `kind` of `SLOTS`: a user's file, or the one that comes with the package.
+
+    A slot is a name in braces; braces around anything else are text.
+
+    Raises:
+        InputError: the file cannot be read, has a slot that is none, or lacks one that must be there.
+    """
+    if path is None:
+        return resources.files("clozeline.harden").joinpath("prompts", f"{kind}.txt").read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InputError(f"The prompt {path} cannot be read: {why}.") from error
+    slots, found = SLOTS[kind], _SLOT.findall(text)
+    for name in found:
+        if name not in slots:
+            raise InputError(f"The prompt {path} has an unknown slot {{{name}}}: {nearest(name, slots)}")
+    if missing := [name for name, needed in slots.items() if needed and name not in found]:
+        listed = ", ".join(f"{{{name}}}" for name in missing)
+        raise InputError(f"The prompt {path} lacks {listed}: put it where it belongs in the request.")
+    return text
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    """The template with its slots filled in, at once: braces in a value stay as they are."""
+    return _SLOT.sub(lambda found: values[found[1]], text)
+
+
+def write_cases(
+    endpoint: Endpoint,
+    *,
+    capability: str,
+    about: str,
+    labels: Sequence[str],
+    wanted: int,
+    per_request: int = 10,
+    template: Path | None = None,
+    examples: Sequence[tuple[str, str]] = (),
+    most_requests: int | None = None,
+) -> Generator[Candidate | Rejected, None, str | None]:
+    """Ask for texts of each label in turn until `wanted` different ones of each are there, and give all that came.
+
+    What an answer holds beyond `wanted` is given too: it was paid for. The same call asks the same requests in the same
+    order, so that one which was stopped goes on from the answers in the endpoint's folder; so does one that wants more.
+    A text that came before is given again, for the filters to count, but not counted here.
+
+    Args:
+        about: what texts of this capability are like, in a sentence.
+        wanted: of each label.
+        per_request: texts that one request asks for.
+        template: a prompt of the user's; see `read_template`.
+        examples: texts with their labels.
+        most_requests: of all labels together; None: three times what is needed when every answer is good.
+
+    Returns:
+        When the generator ends: why fewer are there than wanted, in a sentence; None when all are. It is also logged.
+
+    Raises:
+        NoAnswer: the server gave up; InputError: it refuses, or the template cannot be used.
+    """
+    text = read_template("cases", template)
+    shown = "\n".join(json.dumps({"text": each, "label": label}, ensure_ascii=False) for each, label in examples)
+    common = {
+        "count": str(per_request),
+        "capability": capability,
+        "about": about,
+        "labels": _listed(labels),
+        "examples": shown or "(none)",
+    }
+    if most_requests is None:
+        most_requests = 3 * len(labels) * -(-wanted // per_request)
+    seen: set[str] = set()
+    kept, asked, fruitless = Counter[str](), Counter[str](), Counter[str]()
+    while turn := [label for label in labels if kept[label] < wanted and fruitless[label] < FRUITLESS]:
+        if asked.total() >= most_requests:
+            break
+        for label in turn[: most_requests - asked.total()]:
+            answer = endpoint.ask(filled(text, common | {"label": _listed([label])}), asked[label])
+            asked[label] += 1
+            before = kept[label]
+            for found in read_cases(answer.text, label, capability, f"answer {asked.total()}"):
+                if isinstance(found, Candidate) and found.text.casefold() not in seen:
+                    seen.add(found.text.casefold())
+                    kept[label] += 1
+                yield found
+            fruitless[label] = 0 if kept[label] > before else fruitless[label] + 1
+    short = [f"{kept[label]} of {wanted} texts for {label!r}" for label in labels if kept[label] < wanted]
+    if not short:
+        return None
+    ceiling = f", the most allowed, {most_requests}," if asked.total() >= most_requests else ""
+    empty = [repr(label) for label in labels if fruitless[label] >= FRUITLESS]
+    why = f"; {FRUITLESS} answers in a row gave nothing new for {', '.join(empty)}" if empty else ""
+    said = f"{capability}: after {asked.total()} requests{ceiling} there are {', '.join(short)}{why}."
+    log.warning("%s", said)
+    return said
+
+
+def read_cases(answer: str, label: str, capability: str, place: str) -> Iterator[Candidate | Rejected]:
+    """The cases in an answer to a request for texts of `label`, in order; `place` names the answer."""
+    for number, entry in enumerate(_entries(answer, "text"), 1):
+        where = f"{place}, case {number}"
+        if isinstance(entry, str):
+            yield Rejected(whole(entry)[:SHOWN], MALFORMED, where)
+            continue
+        text, given = entry["text"], _label(entry)
+        if not isinstance(text, str) or not text.strip() or not given:
+            yield Rejected(whole(_dump(entry))[:SHOWN], MALFORMED, where)
+        elif given != label.casefold():
+            yield Rejected(whole(text.strip()), OTHER_LABEL, where)
+        else:
+            yield Candidate(whole(text.strip()), label, capability, where)
+
+
+def check_labels(
+    endpoint: Endpoint,
+    texts: Sequence[str],
+    labels: Sequence[str],
+    template: Path | None = None,
+    per_request: int = 20,
+) -> list[str | None]:
+    """The label that the model gives each text when asked for nothing else; texts of which it says nothing are asked
+    for once more. None: still nothing, two labels, or one that is none of `labels`.
+
+    Raises:
+        NoAnswer: the server gave up; InputError: it refuses, or the template cannot be used.
+    """
+    prompt = read_template("check", template)
+    known = {label.casefold(): label for label in labels}
+    found: dict[int, str | None] = {}
+    for turn in range(2):
+        left = [at for at in range(len(texts)) if at not in found]
+        for start in range(0, len(left), per_request):
+            part = left[start : start + per_request]
+            shown = "\n".join(f"{number}. {_dump(texts[at])}" for number, at in enumerate(part, 1))
+            answer = endpoint.ask(filled(prompt, {"texts": shown, "labels": _listed(labels)}), turn)
+            numbered = {str(number): at for number, at in enumerate(part, 1)}
+            said: dict[int, str | None] = {}
+            for entry in _entries(answer.text, "number"):
+                at = numbered.get(str(entry["number"]).strip()) if isinstance(entry, dict) else None
+                if isinstance(entry, dict) and at is not None:
+                    label = known.get(_label(entry))
+                    said[at] = label if said.get(at, label) == label else None
+            found |= said
+    return [found.get(at) for at in range(len(texts))]
+
+
+def _entries(answer: str, key: str) -> Iterator[dict[str, Any] | str]:
+    """The objects with `key` in an answer, alone or in a list in another object; what else is there, as it stands.
+
+    What stands around them is passed over: what a reasoning model thought, prose, fences, the brackets of an array.
+    """
+    text = re.split(r"</think(?:ing)?>", answer)[-1]
+    text = "" if re.match(r"\s*<think(?:ing)?>", text) else text
+    nothing = True
+    for found in _objects(text):
+        within: list[Any] = [found]
+        if isinstance(found, dict) and key not in found:
+            within = [each for part in found.values() if isinstance(part, list) for each in part] or within
+        for entry in within:
+            nothing = False
+            yield entry if isinstance(entry, str) or (isinstance(entry, dict) and key in entry) else _dump(entry)
+    if nothing:
+        yield answer.strip()
+
+
+def _objects(text: str) -> Iterator[dict[str, Any] | str]:
+    """JSON objects wherever they begin in the text; one that cannot be read, up to the next, as it stands.
+
+    An object that ends where the answer was cut is one of those; of a list in it, what is whole is read.
+    """
+    at = 0
+    while begun := _OBJECT.search(text, at):
+        try:
+            value, at = _DECODER.raw_decode(text, begun.start())
+            yield value
+        except (ValueError, RecursionError):
+            if opened := _LIST.match(text, begun.start()):
+                at = opened.end()
+                continue
+            following = _OBJECT.search(text, begun.end())
+            at = following.start() if following else len(text)
+            yield text[begun.start() : at].strip()
+
+
+def _label(entry: Mapping[str, Any]) -> str:
+    """The label an entry gives, as labels are compared; a number is the label that is written so."""
+    given = entry.get("label")
+    return str(given).strip().casefold() if isinstance(given, str | int) and not isinstance(given, bool) else ""
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(map(_dump, labels))

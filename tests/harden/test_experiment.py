@@ -1,0 +1,159 @@
+"""The whole loop with small models: verdicts on what helps, what is useless and what harms; leaks, stops, mistakes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import clozeline as cl
+from clozeline.harden.experiment import harden
+from helpers import SIGNS, reviews, write_csv
+
+SLANG = {"negative": "w40", "positive": "w41"}
+"""Words that no review has, which mean what a sign means."""
+HOW: dict[str, Any] = dict(seeds=3, epochs=5, batch_size=16, learning_rate=3e-3, precision="fp32", probes=["w1 w40 w2"])
+OTHER = {"negative": "positive", "positive": "negative"}
+
+
+def slang(count: int, seed: int) -> list[tuple[str, str]]:
+    """Texts whose sign is said in the other words."""
+    return [
+        (" ".join(SLANG[label] if word in SIGNS[label] else word for word in text.split()), label)
+        for text, label in reviews(count, seed, 3, 8)
+    ]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("data")
+    made = {"train": reviews(200, 1), "validation": reviews(40, 2), "test": reviews(120, 3), "extra": reviews(160, 4)}
+    found = {name: write_csv(folder / f"{name}.csv", rows) for name, rows in made.items()}
+    lines = [
+        {"capability": "slang", "about": "Other words for good and bad."},
+        {"capability": "plain", "about": "Ordinary."},
+    ]
+    for name, rows in (("slang", slang(40, 5)), ("plain", reviews(40, 6))):
+        lines += [{"capability": name, "test": "minimum", "text": text, "label": label} for text, label in rows]
+    found["suite"] = folder / "suite.jsonl"
+    found["suite"].write_text("\n".join(map(json.dumps, lines)) + "\n")
+    return found
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[tuple[str, str]]], Path]:
+    def written(rows: list[tuple[str, str]], capability: str = "slang") -> Path:
+        path = tmp_path_factory.mktemp("cases") / "cases.jsonl"
+        lines = (json.dumps({"capability": capability, "text": text, "label": label}) for text, label in rows)
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    return written
+
+
+def run(tiny: Path, files: dict[str, Path], source: Path, out: Path, **changes: Any) -> Any:
+    given = {name: files[name] for name in ("suite", "extra")} | {"quiet": True, "share": 0.3, "capability": "slang"}
+    parts = (tiny, files["train"], files["test"], files["validation"])
+    return harden(*parts, **{**HOW, **given, **changes}, cases=source, out=out)
+
+
+def test_cases_that_help_are_called_so_and_everything_is_reported(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    leak, near = slang(40, 5)[0][0], reviews(120, 3)[7][0]
+    found = run(
+        tiny, files, cases([*slang(120, 7), (leak, "negative"), (near, "positive")]), tmp_path / "out", capability=()
+    )
+    assert found.capabilities == ("slang",), "it fails most there"
+    assert min(found.rates["slang"][arm] for arm in ("before", "control")) > 0.3 > 0.1 > found.rates["slang"]["after"]
+    assert found.verdict == "improved", found
+    assert len(found.sifted.leaks) >= 2
+    trained = (tmp_path / "out" / "data" / "after.jsonl").read_text()
+    assert leak not in trained and near not in trained
+    for row in map(json.loads, trained.splitlines()):
+        assert row["text"] not in {text for text, _ in slang(40, 5)}
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["verdict"] == "improved" and report["target"]["verdict"] == "improved"
+    markdown, page = ((tmp_path / "out" / f"report{end}").read_text() for end in (".md", ".html"))
+    assert "LEAKS" in markdown and "w1 w40 w2" in markdown and "Where validation turns" in markdown
+    assert "w1 w40 w2" in page and "http" not in page.split('id="view"')[1][:2000]
+    assert set(found.probes[0].labels["after"]) == {"negative"}
+    model = cl.load(found.model)
+    assert [each.label for each in model.predict(["w1 w40 w2", "w3 good w1"])] == ["negative", "positive"]
+
+
+def test_useless_cases_change_nothing(tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path) -> None:
+    found = run(tiny, files, cases(reviews(120, 8)), tmp_path / "out")
+    assert found.verdict == "unchanged", found
+
+
+def test_harmful_cases_are_found_out(tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path) -> None:
+    found = run(
+        tiny, files, cases([(text, OTHER[label]) for text, label in reviews(160, 9)]), tmp_path / "out", share=0.45
+    )
+    assert found.verdict == "harmed", found
+    assert "accuracy" in " ".join(one.what for one in found.harmed)
+
+
+def test_without_extra_the_control_gets_what_is_put_aside(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    found = run(tiny, files, cases(slang(20, 7)), tmp_path / "out", extra=None, seeds=1, epochs=1, share=0.2)
+    mixture = found.mixture
+    assert 10 < len(mixture.cases) == len(mixture.others) <= 20
+    assert mixture.repeats == round(0.2 / 0.8 * 180 / len(mixture.cases))
+    texts = {text for text, _ in mixture.ordinary}
+    assert len(texts) == 180 and not texts & {text for text, _ in mixture.others}
+
+
+def test_a_stopped_run_goes_on_where_it_was(tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path) -> None:
+    source, how = cases(slang(60, 7)), dict(seeds=2, epochs=1)
+    whole = run(tiny, files, source, tmp_path / "whole", **how)
+    judged = json.loads((tmp_path / "whole" / "control" / "seed-1.json").read_text())
+    out = tmp_path / "out"
+    run(tiny, files, source, out, **how)
+    state = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(state | {"finished": False}))
+    for name in ("report.json", "control/seed-1.json"):
+        (out / name).unlink()
+    shutil.rmtree(out / "control" / "seed-1")
+    kept = (out / "after" / "seed-0.json").stat().st_mtime_ns
+    again = run(tiny, files, source, out, resume=True, **how)
+    assert json.loads((out / "control" / "seed-1.json").read_text()) == judged
+    assert (out / "after" / "seed-0.json").stat().st_mtime_ns == kept, "it is not trained again"
+    assert again.as_dict() | {"model": ""} == whole.as_dict() | {"model": ""}
+    with pytest.raises(cl.InputError, match="finished run"):
+        run(tiny, files, source, out, **how)
+    (out / "run.json").write_text(json.dumps(state | {"finished": False}))
+    with pytest.raises(cl.InputError, match="unfinished run"):
+        run(tiny, files, source, out, **how)
+    with pytest.raises(cl.InputError, match="share changed since"):
+        run(tiny, files, source, out, resume=True, share=0.25, **how)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (dict(capability="slan"), "no capability 'slan': did you mean 'slang'"),
+        (dict(share=1.5), "share is 1.5"),
+        (dict(seeds=0), "at least one seed"),
+        (dict(capability="plain"), "has no case of 'plain'"),
+        (dict(suite="sentimental"), "sentiment"),
+        (dict(labels={"negative": "bad", "positive": "good"}), "'bad'"),
+        (dict(extra="nowhere.csv"), "nowhere.csv"),
+    ],
+)
+def test_mistakes_get_one_sentence(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(cl.InputError, match=says):
+        run(tiny, files, cases(slang(20, 7)), tmp_path / "out", **changes)
+
+
+def test_cases_that_all_leak_leave_nothing(tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path) -> None:
+    with pytest.raises(cl.InputError, match="No case is left"):
+        run(tiny, files, cases(slang(40, 5)), tmp_path / "out", seeds=1, epochs=1)

@@ -1,0 +1,71 @@
+"""Verdicts: chance is called unchanged, what is not chance is found, and the luck of a seed is no change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clozeline.harden.verdict import _above, _quantile, change, corrected
+
+
+@pytest.mark.parametrize("freedom", [1.0, 1.7, 4.0, 30.5, 24999.0])
+def test_students_t_is_scipys(freedom: float) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for value in (0.0, 0.3, 1.96, 5.0):
+        assert _above(value, freedom) == pytest.approx(stats.t.sf(value, freedom), rel=2e-2 if freedom > 1000 else 1e-4, abs=1e-12)
+    assert _quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-4)
+
+
+def simulated(random: np.random.Generator, seeds: int, examples: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
+    """Right answers of models whose luck differs by seed, on examples of differing hardness."""
+    hardness = random.normal(size=examples)
+    luck = random.normal(scale=0.3, size=(2, seeds, 1))
+    noise = random.normal(size=(2, seeds, examples))
+    before, after = hardness + luck + noise + np.array([0.0, shift])[:, None, None] > -1
+    return before.astype(float), after.astype(float)
+
+
+@pytest.mark.parametrize(("seeds", "examples"), [(5, 30), (5, 300), (3, 1000)])
+def test_chance_is_called_unchanged(seeds: int, examples: int) -> None:
+    random, wrong = np.random.default_rng(0), 0
+    for _ in range(400):
+        wrong += change("x", "more", *simulated(random, seeds, examples, 0.0)).word != "unchanged"
+    assert wrong <= 400 * 0.08, "5 % are expected"
+
+
+def test_a_real_change_is_found_and_its_direction() -> None:
+    random = np.random.default_rng(1)
+    found = [change("x", "more", *simulated(random, 5, 200, 1.0)).word for _ in range(50)]
+    assert found.count("improved") >= 45
+    before, after = simulated(random, 5, 500, 1.5)
+    assert change("x", "less", before, after).word == "harmed"
+    assert change("x", "more", after, before).word == "harmed"
+
+
+def test_the_luck_of_a_seed_is_no_change() -> None:
+    """Each model answers all examples alike: 5,000 answers are five."""
+    before = np.repeat([[1.0], [0.0], [1.0], [0.0], [1.0]], 1000, axis=1)
+    after = np.repeat([[1.0], [1.0], [0.0], [1.0], [1.0]], 1000, axis=1)
+    assert change("x", "more", before, after).word == "unchanged"
+    assert change("x", "more", before[:1], after[:1]).difference.value == 0
+
+
+def test_few_examples_that_all_change_are_still_few() -> None:
+    assert change("x", "more", np.zeros((5, 3)), np.ones((5, 3))).word == "unchanged"
+    assert change("x", "more", np.zeros((5, 8)), np.ones((5, 8))).word == "improved"
+    assert change("x", "more", np.zeros((1, 1)), np.ones((1, 1))).word == "unchanged"
+
+
+def test_one_of_twenty_is_below_five_per_cent_by_chance() -> None:
+    random = np.random.default_rng(2)
+    several = [change(str(at), "more", *simulated(random, 5, 60, 0.0)) for at in range(20)]
+    fixed = corrected(several)
+    assert all(after.p >= before.p for before, after in zip(several, fixed, strict=True))
+    assert {one.word for one in fixed} == {"unchanged"}
+
+
+def test_it_says_what_it_found() -> None:
+    found = change("accuracy", "more", np.zeros((2, 10)), np.ones((2, 10)))
+    assert str(found).startswith("accuracy: 0.0 % to 100.0 %, +100.0 points")
+    assert found.as_dict()["verdict"] == "improved"
+    assert found.as_dict()["seeds"] == 2

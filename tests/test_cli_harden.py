@@ -1,0 +1,172 @@
+"""`clozeline harden` and what `evaluate` says of behaviour, as a user types them: a server, a kill, and every mistake."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clozeline import harden_recipe
+from helpers import PLAIN, Done, Run, reviews, write_csv
+from processes import environment
+
+sys.path.append(str(Path(__file__).parent / "harden"))
+from fake_server import Asked, FakeServer, Reply, good, serving
+
+SLANG = {"negative": "w40", "positive": "w41"}
+FAST = ("--epochs", "1", "--batch-size", "16", "--learning-rate", "2e-3", "--precision", "fp32", "--seeds", "1")
+
+
+def fine(done: Done) -> str:
+    assert done.code == 0, done.err
+    return done.out
+
+
+def refused(done: Done, *parts: str) -> None:
+    assert done.code == 2
+    assert "Traceback" not in done.err
+    for part in parts:
+        assert part in done.err
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for name, count, seed in (("train", 120, 1), ("test", 60, 3), ("dev", 40, 2), ("extra", 60, 4)):
+        write_csv(folder / f"{name}.csv", reviews(count, seed))
+    lines = [{"capability": "slang", "about": "Other words."}, {"capability": "usual", "about": "Usual ones."}]
+    for at, (text, label) in enumerate(reviews(40, 6)):
+        name = "slang" if at < 20 else "usual"
+        lines.append({"capability": name, "test": "minimum", "text": f"{SLANG[label]} {text}", "label": label})
+    (folder / "suite.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    return folder
+
+
+def script(asked: Asked, earlier: int) -> Reply:
+    """Five texts of the label that is asked for; of labels that are asked for, what the slang says."""
+    prompt, seed = asked
+    wanted = re.search(r'right label of every text is "(\w+)"', prompt)
+    if wanted is None:
+        said = re.findall(r'^(\d+)\. "(.*)"$', prompt, re.MULTILINE)
+        labels = ({"number": int(at), "label": next(k for k, v in SLANG.items() if v in text)} for at, text in said)
+        return good("\n".join(map(json.dumps, labels)))
+    random = np.random.default_rng([seed, len(wanted[1])])
+    texts = (" ".join([SLANG[wanted[1]], *random.choice(PLAIN[:40], 6)]) for _ in range(5))
+    return good("\n".join(json.dumps({"text": text, "label": wanted[1]}) for text in texts))
+
+
+def command(tiny: Path, files: Path, out: Path, *more: str) -> list[str]:
+    named = {
+        "train": "train.csv",
+        "test": "test.csv",
+        "validation": "dev.csv",
+        "extra": "extra.csv",
+        "suite": "suite.jsonl",
+    }
+    given = [part for flag, name in named.items() for part in (f"--{flag}", str(files / name))]
+    return ["harden", str(tiny), *given, "--capability", "slang", "--share", "0.2", "--out", str(out), *FAST, *more]
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with serving(script) as served:
+        yield served
+
+
+def test_a_server_is_paid_once_though_the_loop_is_killed(
+    run: Run, tiny: Path, files: Path, tmp_path: Path, server: FakeServer
+) -> None:
+    asked = (
+        "--url",
+        server.url,
+        "--generator",
+        "tiny-llm",
+        "--per-request",
+        "5",
+        "--price-in",
+        "1",
+        "--price-out",
+        "1",
+    )
+    words = command(tiny, files, tmp_path / "out", *asked)
+    server.hold(3)
+    child = subprocess.Popen([sys.executable, "-m", "clozeline", *words], env=environment(), stderr=subprocess.DEVNULL)
+    assert server.held.wait(300)
+    child.kill()
+    child.wait()
+    server.answered_until = None
+    server.release.set()
+    before = sum(server.paid.values())
+    assert before == 3
+    report = json.loads(fine(run(*words, "--resume", "--json")))
+    assert set(server.paid.values()) == {1}
+    assert sum(server.paid.values()) > before
+    assert report["rows"]["cases"] >= 20
+    assert any("tiny-llm wrote the cases" in note for note in report["notes"])
+    for name in ("report.md", "report.html", "report.json", "recipe.toml", "cases/kept.jsonl", "cases/rejected.jsonl"):
+        assert (tmp_path / "out" / name).exists()
+    assert fine(run("predict", report["model"], "w40 w1")).count("\t") == 2
+    again = fine(run("harden", tmp_path / "out" / "recipe.toml", f"out={tmp_path / 'again'}", "seeds=1"))
+    assert "The report:" in again
+
+
+def test_a_suite_slices_and_label_errors_are_printed_and_drawn(
+    run: Run, trained: Path, files: Path, tmp_path: Path
+) -> None:
+    assert "slang" in fine(
+        run("evaluate", trained, "--suite", files / "suite.jsonl", "--figure", tmp_path / "suite.png")
+    )
+    found = json.loads(fine(run("evaluate", trained, "--suite", files / "suite.jsonl", "--json")))
+    assert [each["capability"] for each in found["capabilities"]] == ["slang", "usual"]
+    fine(run("evaluate", trained, files / "test.csv", "--slices", "--figure", tmp_path / "slices.png"))
+    assert json.loads(fine(run("evaluate", trained, files / "test.csv", "--by", "label", "--json")))["slices"]
+    assert "label" in fine(run("evaluate", trained, files / "test.csv", "--label-errors"))
+    assert {path.name for path in tmp_path.iterdir()} == {"suite.png", "slices.png"}
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["evaluate", "MODEL", "--suite", "sentimnt"], ["sentiment"]),
+        (["evaluate", "MODEL", "test.csv", "--suite", "sentiment"], ["leave the data out"]),
+        (["evaluate", "MODEL", "--slices"], ["labelled data"]),
+        (["evaluate", "MODEL", "test.csv", "--slices", "--label-errors"], ["at a time"]),
+        (["evaluate", "MODEL", "test.csv", "--by", "lable"], ["'label'"]),
+        (["harden", "MODEL", "--train", "train.csv"], ["test"]),
+        (
+            ["harden", "MODEL", "--train", "train.csv", "--test", "test.csv", "--url", "http://localhost:1"],
+            ["generator"],
+        ),
+        (["harden", "MODEL", "--train", "train.csv", "--test", "test.csv", "--prompt", "p.txt"], ["url and generator"]),
+        (["harden", "MODEL", "--train", "train.csv", "--test", "test.csv", "--suite-labels", "a"], ["positive=1"]),
+        (["harden", "MODEL", "--train", "none.csv", "--test", "test.csv"], ["none.csv"]),
+        (["harden", "MODEL", "--train", "train.csv", "--test", "test.csv", "--capability", "sarkasm"], ["sarcasm"]),
+        (["harden", "MODEL", "tests=x"], ["'test'"]),
+    ],
+)
+def test_mistakes_get_one_sentence(
+    run: Run, trained: Path, files: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], parts: list[str]
+) -> None:
+    monkeypatch.chdir(files)
+    refused(run(*(str(trained) if word == "MODEL" else word for word in words)), *parts)
+
+
+def test_a_recipe_is_read_as_it_was_written(tmp_path: Path) -> None:
+    values = {"model": "m", "train": "t", "test": ("a", "b"), "probes": ("One, two.",), "epochs": 15, "share": 0.2}
+    found = harden_recipe.HardenRecipe.of(values)
+    (tmp_path / "r.toml").write_text(found.to_toml())
+    assert harden_recipe.resolve(str(tmp_path / "r.toml"), [], {}) == found
+
+
+def test_the_recipe_that_is_shipped_is_one() -> None:
+    root = Path(__file__).parents[1]
+    (path,) = (root / "recipes" / "hardening").glob("*.toml")
+    found = harden_recipe.resolve(str(path), ["seeds=2"], {})
+    assert found.seeds == 2
+    assert all((root / name).exists() for name in (found.train, *found.test))
