@@ -53,7 +53,7 @@ def test_alike_texts_are_told_from_varied_ones() -> None:
     assert alike.distinct_2 < 0.3 < varied.distinct_2
     assert alike.openings == {"what a": 1.0}
     assert str(alike) == (
-        f"30 texts, 330 words: distinct-1 {alike.distinct_1:.3f}, distinct-2 {alike.distinct_2:.3f}, "
+        f"texts 30, words 330, distinct-1 {alike.distinct_1:.3f}, distinct-2 {alike.distinct_2:.3f}, "
         f"self-BLEU {alike.self_bleu:.3f}, 100% begin with 'what a'"
     )
     assert alike.as_dict()["openings"] == {"what a": 1.0}
@@ -63,7 +63,7 @@ def test_few_texts() -> None:
     assert diversity(["one text"]).self_bleu is None
     assert (
         str(diversity(["one text"]))
-        == "1 texts, 2 words: distinct-1 1.000, distinct-2 1.000, 100% begin with 'one text'"
+        == "texts 1, words 2, distinct-1 1.000, distinct-2 1.000, 100% begin with 'one text'"
     )
     assert diversity([]).distinct_1 == 0
     assert str(diversity([]))

@@ -66,6 +66,6 @@ def test_one_of_twenty_is_below_five_per_cent_by_chance() -> None:
 
 def test_it_says_what_it_found() -> None:
     found = change("accuracy", "more", np.zeros((2, 10)), np.ones((2, 10)))
-    assert str(found).startswith("accuracy: 0.0 % to 100.0 %, +100.0 points")
+    assert str(found).startswith("accuracy 0.0 % to 100.0 %, +100.0 points")
     assert found.as_dict()["verdict"] == "improved"
     assert found.as_dict()["seeds"] == 2

@@ -6,10 +6,12 @@ out/before/seed-0.json    what its model was judged to do; a run that has it is 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +28,7 @@ from clozeline.train.folder import finished
 from clozeline.train.settings import Settings
 
 Arm = Literal["before", "after", "control"]
+log = logging.getLogger("clozeline")
 ARMS: tuple[Arm, ...] = ("before", "after", "control")
 
 
@@ -123,12 +126,27 @@ def _trained(
     model = base(settings.seed)
     on = (folder / "state.pt").exists()
     columns: dict[str, Any] = dict(text="text", label="label")
-    run = model.fit(
-        data, validation, **columns, out=folder, resume=on, overwrite=not on, quiet=quiet, settings=settings
-    )
+    with _meant():
+        run = model.fit(
+            data, validation, **columns, out=folder, resume=on, overwrite=not on, quiet=quiet, settings=settings
+        )
     if not run.finished:
         raise KeyboardInterrupt
     return load(folder / "model", precision="auto")
+
+
+@contextlib.contextmanager
+def _meant() -> Iterator[None]:
+    """Within this, nothing is said of training texts that repeat: a few cases are repeated on purpose."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Training texts that repeat")
+
+    log.addFilter(other)
+    try:
+        yield
+    finally:
+        log.removeFilter(other)
 
 
 def _epochs(folder: Path) -> dict[str, Any]:

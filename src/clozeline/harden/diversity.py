@@ -48,7 +48,7 @@ class Diversity:
         first = next(iter(self.openings.items()), None)
         opening = "" if first is None else f", {first[1]:.0%} begin with {first[0]!r}"
         return (
-            f"{self.texts:,} texts, {self.words:,} words: distinct-1 {self.distinct_1:.3f}, "
+            f"texts {self.texts:,}, words {self.words:,}, distinct-1 {self.distinct_1:.3f}, "
             f"distinct-2 {self.distinct_2:.3f}{bleu}{opening}"
         )
 

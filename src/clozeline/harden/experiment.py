@@ -328,9 +328,9 @@ class _Work:
             return check_labels(endpoint, texts, [*back.values()] or known, _path(self.cases.check_prompt))
 
         second_pass = self.judge is not None or (isinstance(self.cases, CaseServer) and self.cases.second)
-        sifted = sift(
-            raw, labels=known, train=[text for text, _ in ordinary], held=held, judge=second if second_pass else None
-        )
+        prompts = [read_template("cases", _path(self.cases.prompt))] if isinstance(self.cases, CaseServer) else []
+        given: dict[str, Any] = dict(labels=known, train=[text for text, _ in ordinary], held=held, prompts=prompts)
+        sifted = sift(raw, **given, judge=second if second_pass else None)
         for name, some in (("kept", sifted.kept), ("rejected", sifted.rejected)):
             lines = [json.dumps(dataclasses.asdict(each), ensure_ascii=False) + "\n" for each in some]
             write_whole(self.out / "cases" / f"{name}.jsonl", "".join(lines))

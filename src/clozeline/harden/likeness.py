@@ -28,9 +28,9 @@ NEAR = 0.45
 
 RARE = 3
 """Where one of two texts is a sentence of a longer one, of which there are many, `NEAR` is not enough: the words shared must
-weigh as much as so many of the rarest. Among 2,634 texts and sentences that finds in the sentences of 25,000 film reviews the
-four copies that stand there, and two that share a phrase ("make up its mind", "beyond a shadow of a doubt", 0.55 and 0.47);
-else "I wouldn't recommend this hotel to anyone." would repeat a review. Of the 35 paraphrases it finds 22."""
+weigh as much as so many of the rarest. Among 2,634 texts and sentences that finds, in the sentences of 25,000 film reviews,
+the four copies that stand there and two that share a phrase ("make up its mind", "beyond a shadow of a doubt"); else "I
+wouldn't recommend this hotel to anyone." would repeat a review. Of the 35 paraphrases it finds 22."""
 
 PROPOSED = 0.2
 """The likeness from which an encoder is asked about two texts."""

@@ -21,7 +21,7 @@ ASKED = 3
 """Texts of each set, the most alike by words, that a text's vector is compared with at most."""
 
 LONGER = 4
-"""A text with more than so many times the characters of the longest one is not compared as a whole: it repeats none."""
+"""A text with more than so many times the characters of the longest one repeats none as a whole and is not compared so."""
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 """Texts to their (n, D) vectors."""
@@ -73,9 +73,8 @@ class Comparer:
                 found[at] = Repeat(near[0].piece, near[0].likeness, False)
             else:
                 asked.extend((at, one.piece) for one in near)
-        for (at, like), cosine in zip(
-            asked, self._cosines([(self._texts[at], like) for at, like in asked]), strict=True
-        ):
+        cosines = self._cosines([(self._texts[at], like) for at, like in asked])
+        for (at, like), cosine in zip(asked, cosines, strict=True):
             if cosine >= CLOSE and (at not in found or cosine > found[at].likeness):
                 found[at] = Repeat(like, cosine, False)
         return found
@@ -119,9 +118,7 @@ class Comparer:
         if fresh:
             vectors = np.asarray(self._embed(fresh), np.float64)
             if vectors.ndim != 2 or len(vectors) != len(fresh):
-                raise InputError(
-                    f"embed gave an array {vectors.shape} for {len(fresh)} texts: it must be one vector a text."
-                )
+                raise InputError(f"embed gave an array {vectors.shape} for {len(fresh)} texts: give a row for each.")
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
             self._vectors |= zip(fresh, vectors, strict=True)
         return [float(self._vectors[one] @ self._vectors[other]) for one, other in pairs]

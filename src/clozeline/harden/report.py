@@ -79,7 +79,7 @@ class Hardened(View):
 
     def sentences(self) -> list[str]:
         """The verdict, and where."""
-        lines = [f"{self.verdict.capitalize()}. {self.target}."]
+        lines = [f"{self.verdict.capitalize()}: {self.target}."]
         if self.target.word == "improved":
             same = "which ordinary examples alone do not do" if self.beyond.word == "improved" else (
                 "but as many ordinary examples instead did not do worse beyond chance"
@@ -87,7 +87,7 @@ class Hardened(View):
             lines.append(f"Against the control, {same}: {self.beyond}.")
         else:
             lines.append(f"Against the control: {self.beyond}.")
-        lines += [f"{one}." for one in self.tests]
+        lines += [f"{str(one)[0].upper()}{str(one)[1:]}." for one in self.tests]
         lines += [f"Harmed: {one}." for one in self.others if one.word == "harmed"]
         lines += [f"Improved too: {one}." for one in self.others if one.word == "improved"]
         if all(one.word == "unchanged" for one in self.others):
@@ -160,7 +160,11 @@ class Hardened(View):
         rates = np.array([[each[arm] for arm in ARMS] for each in self.rates.values()])
         rows = [(against, *_row(one)) for against, one in changes]
         found: list[kinds.Panel] = [
-            kinds.Table("Verdict", [self.verdict], [[line] for line in [*self.sentences(), *self._made()]]),
+            kinds.Table(
+                "Verdict",
+                [self.verdict],
+                [[line] for line in "\n".join([*self.sentences(), *self._made()]).splitlines()],
+            ),
             kinds.Bars("Failure rates by capability", "failure rate", [*self.rates], [*ARMS], rates),
             kinds.Table("After against before, and against the control", ["against", *CHANGE], rows),
         ]

@@ -51,7 +51,7 @@ class Change:
     def __str__(self) -> str:
         low, high = 100 * self.difference.low, 100 * self.difference.high
         return (
-            f"{self.what}: {100 * self.before:.1f} % to {100 * self.after:.1f} %, {100 * self.difference.value:+.1f} points "
+            f"{self.what} {100 * self.before:.1f} % to {100 * self.after:.1f} %, {100 * self.difference.value:+.1f} points "
             f"[{low:+.1f}, {high:+.1f}], {self.word} (p {self.p:.2g})"
         )
 
