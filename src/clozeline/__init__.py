@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from clozeline.errors import InputError
     from clozeline.evaluate.predictions import score
     from clozeline.face import Model, load
-    from clozeline.harden.experiment import CaseServer, harden
+    from clozeline.harden.experiment import harden
+    from clozeline.harden.writing import CaseServer
     from clozeline.inspect.tracing import trace
     from clozeline.model.encoder import Encoder
     from clozeline.paired import compare
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "CaseServer": "clozeline.harden.experiment",
+    "CaseServer": "clozeline.harden.writing",
     "Encoder": "clozeline.model.encoder",
     "EncoderConfig": "clozeline.config",
     "InputError": "clozeline.errors",

@@ -140,6 +140,7 @@ def evaluate(
     slices: Switch = False,
     by: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
     label_errors: Switch = False,
+    suite_labels: str | None = None,
     as_json: Json = False,
 ) -> None:
     """Measure a model on labelled data, by the metrics of its task with 95 % intervals.
@@ -154,18 +155,23 @@ def evaluate(
         suite: How often each capability of a suite fails: sentiment, a JSONL file, or a suite of CheckList (.pkl).
         slices: By length, label, negation, confidence and more: where the model is worse than elsewhere.
         by: A column whose values are slices too; may be repeated.
+        suite_labels: What the model calls the suite's labels, such as positive=1,negative=0; usual names are known.
         label_errors: Rows whose label is likely wrong, by cross-prediction; best with the encoder the model came from.
         task: What predictions made elsewhere are of; question-answering: SQuAD JSON; token-classification: CoNLL columns.
         predictions: A JSON object of question id to answer, or CoNLL columns with predicted tags.
         figure: Of a classifier: draw the confusion matrix and the reliability of its scores, or the suite, or the slices,
             into this PNG file.
     """
-    if suite is not None or slices or label_errors or by:
+    if suite is not None or slices or label_errors or by or suite_labels:
         where = recipes.columns(text=text, pair=pair, label=label, choices=choices, columns=columns, encoding=encoding)
         if predictions is not None or task is not None:
             raise InputError("Behaviour is looked at with a model; leave --task and --predictions out.")
         asked = suite is not None, slices or bool(by), label_errors
-        found = _behaviour(model, data, suite, asked, by, where, dict(precision=precision, device=device, long=long))
+        if suite_labels is not None and suite is None:
+            raise InputError("--suite-labels is of a suite; give --suite, or leave it out.")
+        found = _behaviour(
+            model, data, suite, suite_labels, asked, by, where, dict(precision=precision, device=device, long=long)
+        )
         if figure is not None:
             if label_errors:
                 raise InputError("There is no figure of label errors; leave --figure out.")
@@ -196,6 +202,7 @@ def _behaviour(
     model: str,
     data: str | None,
     suite: str | None,
+    suite_labels: str | None,
     asked: tuple[bool, bool, bool],
     by: Sequence[str],
     where: dict[str, Any],
@@ -210,7 +217,13 @@ def _behaviour(
         from clozeline.behaviour.checklist import any_suite
 
         loaded = clozeline.load(model, **how)
-        return clozeline.run_suite(loaded, any_suite(suite, len(loaded.labels)))
+        if where["text"] or where["label"]:
+            raise InputError("A suite brings its own columns; leave --text and --label out.")
+        pairs = [] if suite_labels is None else suite_labels.split(",")
+        if any(pair.count("=") != 1 for pair in pairs):
+            raise InputError(f"--suite-labels is {suite_labels!r}; write positive=1,negative=0.")
+        labels = dict(pair.split("=") for pair in pairs)
+        return clozeline.run_suite(loaded, any_suite(suite, len(loaded.labels)), labels=labels or None)
     if data is None:
         raise InputError("Give a model and labelled data: evaluate MODEL DATA --slices.")
     if where.pop("choices") is not None:

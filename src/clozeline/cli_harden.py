@@ -34,8 +34,8 @@ def harden(
         resume: Go on with the unfinished run in the folder; what a server has written is not asked for again.
         overwrite: Begin anew though the folder holds a run.
     """
-    from clozeline.harden.experiment import CaseServer
     from clozeline.harden.experiment import harden as work
+    from clozeline.harden.writing import CaseServer
     from clozeline.tasks.text_classification import TextClassification
 
     given = {} if flags is None else vars(flags)
@@ -62,6 +62,7 @@ def harden(
         recipe.test,
         recipe.validation,
         cases=cases,
+        words=(recipe.case_words[0], recipe.case_words[1]),
         task=task,
         labels=recipe.labels(),
         columns=recipe.columns or None,

@@ -26,10 +26,10 @@ class HardenRecipe:
     Args:
         model: a model folder or hub name that every arm of the experiment begins from.
         train: labelled texts: a CSV, TSV, JSONL or Parquet file, or a hub data set.
-        test: labelled texts to compare the models on; several are compared each by itself.
+        test: labelled texts to compare the models on; several (a,b) are compared each by itself.
         validation: labelled texts to choose the best epoch by; never trained on.
         suite: the suite of behaviour: sentiment, which is shipped, or a JSONL file.
-        capability: what to harden, one of the suite's or several; without, what the models fail most at.
+        capability: what to harden, one of the suite's or several (a,b); without, what the models fail most at.
         cases: a file of cases with columns text, label and capability; without, and without a server, the shipped ones.
         url: of a server that speaks OpenAI's protocol and writes cases, such as http://localhost:11434/v1.
         generator: the model of that server.
@@ -42,6 +42,8 @@ class HardenRecipe:
         check_prompt: a file to ask for labels with, in the second pass.
         second: ask the server for the label of each case again, without having told it.
         judge: a trained classifier that must agree with the label of each case.
+        paraphraser: a sentence encoder by which held-out texts are found in other words too, such as all-MiniLM-L6-v2.
+        case_words: the fewest and the most words of a case.
         extra: more ordinary examples, for the control; without, they are put aside from the training data.
         share: of cases among the rows that are trained on.
         probes: sentences to look at one by one; in a recipe a list, as a flag one that may be repeated.
@@ -76,6 +78,8 @@ class HardenRecipe:
     check_prompt: str | None = None
     second: bool = True
     judge: str | None = None
+    paraphraser: str | None = None
+    case_words: tuple[int, ...] = (3, 60)
     extra: str | None = None
     share: float = 0.1
     probes: tuple[str, ...] | None = None
@@ -103,6 +107,8 @@ class HardenRecipe:
             )
         if self.url is not None and self.cases is not None:
             raise InputError("Cases come from a file or from a server; give cases or url.")
+        if len(self.case_words) != 2:
+            raise InputError("case_words are two numbers, the fewest and the most, such as 3,60.")
         for each in self.suite_labels:
             if each.count("=") != 1:
                 raise InputError(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import clozeline as cl
+from clozeline.harden import mixing
 from clozeline.harden.experiment import harden
 from helpers import SIGNS, reviews, write_csv
 
@@ -31,7 +32,7 @@ def slang(count: int, seed: int) -> list[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("data")
-    made = {"train": reviews(200, 1), "validation": reviews(40, 2), "test": reviews(120, 3), "extra": reviews(160, 4)}
+    made = {"train": reviews(200, 1), "validation": reviews(40, 2), "test": reviews(120, 3), "extra": reviews(220, 4)}
     found = {name: write_csv(folder / f"{name}.csv", rows) for name, rows in made.items()}
     lines = [
         {"capability": "slang", "about": "Other words for good and bad."},
@@ -108,6 +109,85 @@ def test_without_extra_the_control_gets_what_is_put_aside(
     assert mixture.repeats == round(0.2 / 0.8 * 180 / len(mixture.cases))
     texts = {text for text, _ in mixture.ordinary}
     assert len(texts) == 180 and not texts & {text for text, _ in mixture.others}
+
+
+def test_what_judges_is_trained_on_nowhere_and_the_control_has_all_labels(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    """Train and extra hold a text of the test and one of the suite; extra is sorted by label, as files often are."""
+    held = [reviews(120, 3)[7], (reviews(40, 6)[4][0].upper() + " !", "negative")]
+    train = write_csv(tmp_path / "train.csv", [*reviews(200, 1), *held])
+    extra = write_csv(tmp_path / "extra.csv", sorted([*reviews(220, 4), *held], key=lambda row: row[1]))
+    found = harden(
+        tiny,
+        train,
+        files["test"],
+        files["validation"],
+        **{**HOW, "seeds": 1, "epochs": 1},
+        suite=files["suite"],
+        extra=extra,
+        cases=cases(slang(40, 7)),
+        capability="slang",
+        share=0.3,
+        quiet=True,
+        out=tmp_path / "out",
+    )
+    for arm in ("before", "after", "control"):
+        trained = (tmp_path / "out" / "data" / f"{arm}.jsonl").read_text()
+        assert not any(json.dumps(text)[1:-1] in trained for text, _ in held)
+    assert any("are left out" in note for note in found.notes)
+    labels = [label for _, label in found.mixture.others]
+    assert abs(labels.count("negative") - labels.count("positive")) <= 1
+    assert "take these verdicts as hints" in str(found), "of one seed"
+
+
+def test_a_judge_speaks_its_own_labels(
+    tiny: Path, trained: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    """Data with labels 0 and 1, cases with names, a judge with names."""
+    numbers = {"negative": "0", "positive": "1"}
+    numbered = {
+        name: write_csv(tmp_path / f"{name}.csv", [(text, numbers[label]) for text, label in reviews(count, seed)])
+        for name, count, seed in (("train", 100, 1), ("test", 40, 3))
+    }
+    wrong = [(text, OTHER[label]) for text, label in reviews(10, 21)]
+    found = harden(
+        tiny,
+        numbered["train"],
+        numbered["test"],
+        **{**HOW, "seeds": 1, "epochs": 1},
+        suite=files["suite"],
+        cases=cases([*reviews(20, 20), *wrong]),
+        capability="slang",
+        judge=trained,
+        share=0.5,
+        quiet=True,
+        out=tmp_path / "out",
+    )
+    assert found.sifted.counts["label check"] >= 8
+    assert len(found.sifted.kept) >= 12
+    assert {case.label for case in found.sifted.kept} == {"0", "1"}
+
+
+def test_other_cases_cannot_join_a_run_under_way(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    source, how = cases(slang(60, 7)), dict(seeds=1, epochs=1)
+    run(tiny, files, source, tmp_path / "out", **how)
+    state = json.loads((tmp_path / "out" / "run.json").read_text())
+    (tmp_path / "out" / "run.json").write_text(json.dumps(state | {"finished": False}))
+    source.write_text("".join(source.read_text().splitlines(keepends=True)[:30]))
+    with pytest.raises(cl.InputError, match="cases changed since"):
+        run(tiny, files, source, tmp_path / "out", resume=True, **how)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.7])
+def test_as_many_are_put_aside_as_the_control_needs(share: float) -> None:
+    rows = sorted(reviews(500, 1), key=lambda row: row[1])
+    left, aside = mixing.put_aside(rows, round(share * 500), 0)
+    assert sorted(left + aside) == sorted(rows)
+    assert abs(mixing.rows_of(share, len(left)) - len(aside)) <= 1
+    assert abs(sum(label == "negative" for _, label in aside) * 2 - len(aside)) <= 1
 
 
 def test_a_stopped_run_goes_on_where_it_was(tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path) -> None:

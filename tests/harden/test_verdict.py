@@ -12,7 +12,9 @@ from clozeline.harden.verdict import _above, _quantile, change, corrected
 def test_students_t_is_scipys(freedom: float) -> None:
     stats = pytest.importorskip("scipy.stats")
     for value in (0.0, 0.3, 1.96, 5.0):
-        assert _above(value, freedom) == pytest.approx(stats.t.sf(value, freedom), rel=2e-2 if freedom > 1000 else 1e-4, abs=1e-12)
+        assert _above(value, freedom) == pytest.approx(
+            stats.t.sf(value, freedom), rel=2e-2 if freedom > 1000 else 1e-4, abs=1e-12
+        )
     assert _quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-4)
 
 

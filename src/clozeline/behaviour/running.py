@@ -13,6 +13,7 @@ from clozeline.data.suite import Case, Suite
 from clozeline.errors import InputError, nearest
 from clozeline.evaluate.counts import ratio
 from clozeline.evaluate.intervals import Counted, Interval
+from clozeline.evaluate.proportions import wilson
 from clozeline.face import Model
 from clozeline.files import staged
 from clozeline.streams import visible
@@ -229,6 +230,8 @@ def votes(suite: Suite, failures: np.ndarray, capability: str | None = None) -> 
 
 
 def _rate(shares: np.ndarray) -> Interval:
+    if shares.min() == shares.max() in (0.0, 1.0):  # a bootstrap would be certain
+        return wilson(int(shares.sum()), len(shares))
     rows = np.stack([shares, np.ones(len(shares))], 1)
     return Counted("failure rate", rows, lambda sums: ratio(sums[:, 0], sums[:, 1])).interval()
 

@@ -110,7 +110,7 @@ def train(
             if not quiet:
                 print(f"{arm}: model {at} of {seeds}, seed {one.seed}", file=sys.stderr)
             found = judges.judge(_trained(base, data, validation, folder, one, quiet))
-            write_whole(file, json.dumps(found | _epochs(folder)) + "\n")
+            write_whole(file, json.dumps(found | _epochs(folder, one.metric)) + "\n")
         runs.append(json.loads(file.read_text(encoding="utf-8")))
     judged = Judged(arm, folders, tuple(runs))
     for folder in (each for at, each in enumerate(folders) if at != judged.best):
@@ -149,7 +149,7 @@ def _meant() -> Iterator[None]:
         log.removeFilter(other)
 
 
-def _epochs(folder: Path) -> dict[str, Any]:
+def _epochs(folder: Path, metric: str | None) -> dict[str, Any]:
     """What validation found after each epoch, and the number of the one that was kept; None without validation."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     found = [each for each in map(json.loads, lines) if "validation_loss" in each]
@@ -158,7 +158,7 @@ def _epochs(folder: Path) -> dict[str, Any]:
             "epoch": each["epoch"],
             "train_loss": each["train_loss"],
             "validation_loss": each["validation_loss"],
-            "score": each["validation_accuracy"],
+            "score": each[f"validation_{metric or 'accuracy'}"],
         }
         for each in found
     ]

@@ -12,8 +12,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,17 @@ from clozeline.face import Model, load
 from clozeline.files import write_whole
 from clozeline.harden import arms, mixing
 from clozeline.harden.arms import ARMS, Arm, Judged, Judges
-from clozeline.harden.endpoint import Endpoint, EndpointSettings
+from clozeline.harden.endpoint import Endpoint
 from clozeline.harden.filters import Candidate, Rejected, Sifted, sift
 from clozeline.harden.mixing import Pair
-from clozeline.harden.reading import Data, read, read_cases, shipped_cases
+from clozeline.harden.reading import Data, fingerprint, read, read_cases, shipped_cases, without_leaks
 from clozeline.harden.report import Hardened, compared
-from clozeline.harden.writing import check_labels, read_template, write_cases
+from clozeline.harden.writing import CaseServer, check_labels, path_of, read_template, write_cases
 from clozeline.tasks.text_classification import TextClassification
 from clozeline.train.folder import refuse
 from clozeline.train.settings import Settings
 
+log = logging.getLogger("clozeline")
 PROBES = (
     "Great movie, if you enjoy watching paint dry for two hours.",
     "The effects were stunning, but the plot made zero sense.",
@@ -48,36 +50,6 @@ LEAST = 10
 """Written cases of a capability in the suite, below which it is not picked as the weakest."""
 SHOWN = 6
 """Training texts that a generator is shown as examples of the style."""
-
-
-@dataclass(frozen=True)
-class CaseServer(EndpointSettings):
-    """A server that speaks OpenAI's protocol, and how it is asked for cases.
-
-    prompt, check_prompt: files that stand in for the shipped prompts; second: whether it is asked for the label of each case
-    again, without having been told it; per_request: cases that one request asks for. Else as `EndpointSettings`.
-
-    Raises:
-        InputError: a setting that cannot be, or a prompt that lacks what it needs.
-    """
-
-    prompt: str | Path | None = None
-    check_prompt: str | Path | None = None
-    second: bool = True
-    per_request: int = 10
-
-    def __post_init__(self) -> None:
-        EndpointSettings.__post_init__(self)
-        if self.per_request < 1:
-            raise InputError(f"per_request is {self.per_request}; a request asks for at least 1 case.")
-        for kind, path in (("cases", self.prompt), ("check", self.check_prompt)):
-            read_template(kind, _path(path))
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """What a run that goes on must share; its key, place and patience may change."""
-        free = ("url", "key_variable", "timeout", "tries", "longest_wait", "price_in", "price_out")
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in free}
 
 
 def harden(
@@ -91,6 +63,8 @@ def harden(
     cases: str | Path | CaseServer | None = None,
     extra: str | Path | None = None,
     judge: str | Path | None = None,
+    paraphraser: str | Path | None = None,
+    words: tuple[int, int] = (3, 60),
     share: float = 0.1,
     probes: Sequence[str] | None = None,
     task: TextClassification | None = None,
@@ -121,6 +95,8 @@ def harden(
         cases: a file with columns text, label and capability, or a server that writes them; those in the package without.
         extra: ordinary examples for the control; without, they are put aside from the training data, for all arms.
         judge: a trained classifier that must agree with the label of each case.
+        paraphraser: a sentence encoder, such as all-MiniLM-L6-v2, by which held-out texts are found in other words too.
+        words: the fewest and the most that a case may have.
         share: of cases in the training rows; where there are too few cases each is repeated, ten times at most.
         probes: sentences to look at one by one; those in `PROBES` with the shipped suite without.
         task: settings of the classifier, such as `max_length`.
@@ -151,12 +127,16 @@ def harden(
             raise InputError(f"Suite {judged_by.name} has no capability {name!r}: {nearest(name, judged_by.about)}")
     if probes is None:
         probes = PROBES if str(suite) == "sentiment" else ()
-    work = _Work(
-        out, Path(model) if Path(model).exists() else str(model), task.with_outputs(data.labels), data, cases, chosen,
-        Judges(tuple(map(str, given)), where, judged_by, labels, tuple(probes)), tuple(names), share, seeds, device, quiet,
-        judge,
-    )  # fmt: skip
     refuse(out, resume=resume, overwrite=overwrite)
+    held = {f"test {name}": texts for name, texts in data.tests.items()}
+    held |= {f"suite {judged_by.name}": judged_by.texts(), "probe sentences": [*probes]}
+    held |= {} if data.validation is None else {"validation": [text for text, _ in data.validation]}
+    data, notes = without_leaks(data, held)
+    judges = Judges(tuple(map(str, given)), where, judged_by, labels, tuple(probes))
+    work = _Work(
+        out, model, task.with_outputs(data.labels), data, cases, chosen, judges, tuple(names), share, seeds, device,
+        quiet, judge, paraphraser, words, held, tuple(notes),
+    )  # fmt: skip
     return work.run(resume=resume, overwrite=overwrite)
 
 
@@ -177,30 +157,48 @@ class _Work:
     device: str | None
     quiet: bool
     judge: str | Path | None
+    paraphraser: str | Path | None
+    words: tuple[int, int]
+    held: dict[str, list[str]]
+    notes: tuple[str, ...]
 
     def run(self, *, resume: bool, overwrite: bool) -> Hardened:
-        suite = self.judges.suite
-        names, notes = own_names(self._base(self.settings.seed), suite, self.judges.labels)
+        names, notes = own_names(self._base(self.settings.seed), self.judges.suite, self.judges.labels)
         offered = self._offered()
-        self._begin(resume, overwrite)  # what is given can be used
+        endpoint = Endpoint(self.cases, self.out / "cases" / "answers") if isinstance(self.cases, CaseServer) else None
+        second = self._second(names, endpoint)
+        encoder = None if self.paraphraser is None else load(self.paraphraser, device=self.device)
         ordinary, reserve = self._divided(offered)
+        self._begin(resume, overwrite)  # what is given can be used
         validation = None if self.data.validation is None else self._write("validation", self.data.validation)
 
         def arm(name: Arm, rows: list[Pair]) -> Judged:
             given: tuple[Any, ...] = (self.judges, self.out, self.settings, self.seeds, self.quiet)
             return arms.train(name, self._base, self._write(name, rows), validation, *given)
 
+        def vectors(texts: Sequence[str]) -> np.ndarray:
+            assert encoder is not None
+            return np.asarray(encoder.embed(texts, normalize=True))
+
         before = arm("before", ordinary)
         chosen = self._chosen(before, offered)
-        sifted, said = self._cases(chosen, offered, names, ordinary)
+        raw, said = self._raw(chosen, offered, endpoint, names, ordinary)
+        prompts = [read_template("cases", path_of(self.cases.prompt))] if isinstance(self.cases, CaseServer) else []
+        sifted = sift(
+            raw,
+            labels=self.data.labels,
+            train=[text for text, _ in ordinary],
+            held=self.held,
+            words=self.words,
+            judge=second,
+            embed=None if encoder is None else vectors,
+            prompts=prompts,
+        )
+        self._keep(sifted)
         mixture = mixing.mix(ordinary, sifted.kept, reserve, self.share)
-        if len(mixture.others) < len(mixture.cases):
-            raise InputError(
-                f"The control needs {len(mixture.cases)} ordinary examples that no other model has, and there are "
-                f"{len(mixture.others)}; give more as extra."
-            )
         after, control = arm("after", mixture.after), arm("control", mixture.control)
-        found = compared((before, after, control), self.judges, chosen, sifted, mixture, (*notes, *said))
+        every, picked = (*notes, *self.notes, *said), not self.capabilities
+        found = compared((before, after, control), self.judges, chosen, sifted, mixture, every, picked)
         for ending in (".json", ".html"):
             found.save(self.out / f"report{ending}")
         write_whole(self.out / "report.md", found.markdown())
@@ -211,10 +209,10 @@ class _Work:
         """What a run that goes on must share with the one that was stopped."""
         suite = json.dumps([dataclasses.astuple(case) for case in self.judges.suite.cases])
         found = {
-            "model": self.model,
+            "model": fingerprint(self.model),
             "task": dataclasses.asdict(self.task),
             "data": self.data.digest,
-            "cases": self.cases.asked if isinstance(self.cases, CaseServer) else self.cases,
+            "cases": self.cases.asked if isinstance(self.cases, CaseServer) else fingerprint(self.cases),
             "settings": dataclasses.asdict(self.settings),
             "suite": hashlib.sha256(suite.encode()).hexdigest()[:16],
             "labels": self.judges.labels,
@@ -222,7 +220,9 @@ class _Work:
             "capabilities": self.capabilities,
             "share": self.share,
             "seeds": self.seeds,
-            "judge": self.judge,
+            "judge": fingerprint(self.judge),
+            "paraphraser": fingerprint(self.paraphraser),
+            "words": self.words,
         }
         return json.loads(json.dumps(found, default=str))
 
@@ -250,8 +250,16 @@ class _Work:
         return load(self.model, self.task, device=self.device, seed=seed)
 
     def _write(self, name: str, rows: Sequence[Pair]) -> Path:
+        """What an arm is trained on. It stays what it was for all of the arm's models."""
         path = self.out / "data" / f"{name}.jsonl"
+        before = path.read_bytes() if path.exists() else None
         arms.write_examples(path, rows)
+        if before not in (None, path.read_bytes()) and any((self.out / name).glob("seed-*")):
+            write_whole(path, before or b"")
+            raise InputError(
+                f"{path} was of other data when the first models of it were trained. Give what the run began with, or begin "
+                "anew (--overwrite): what a server has written is kept."
+            )
         return path
 
     def _offered(self) -> dict[str, list[Candidate]] | None:
@@ -268,16 +276,21 @@ class _Work:
 
     def _divided(self, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[list[Pair], list[Pair]]:
         """The ordinary training examples of every arm, and those that only the control gets some of."""
-        train, extra = self.data.train, self.data.extra
-        if extra is not None:
-            known = {text for text, _ in [*train, *(self.data.validation or [])]}
-            known.update(text for texts in self.data.tests.values() for text in texts)
-            return train, [pair for pair in extra if pair[0] not in known]
-        count = mixing.rows_of(self.share, len(train) - mixing.rows_of(self.share, len(train)))
+        train, extra, seed = self.data.train, self.data.extra, self.settings.seed
+        most = None
         if offered is not None:
-            several = [len(offered[name]) for name in self.capabilities] or [max(map(len, offered.values()))]
-            count = min(count, sum(several))
-        return mixing.put_aside(train, count, self.settings.seed)
+            most = sum(len(offered[name]) for name in self.capabilities) or max(map(len, offered.values()))
+        if extra is None:
+            count = round(self.share * len(train))
+            return mixing.put_aside(train, count if most is None else min(count, most), seed)
+        known = {text for text, _ in train}
+        reserve = mixing.shuffled([pair for pair in extra if pair[0] not in known], seed)
+        count = mixing.rows_of(self.share, len(train))
+        if len(reserve) < (wanted := count if most is None else min(count, most)):
+            raise InputError(
+                f"The control needs {wanted} ordinary examples that no other model has; extra has {len(reserve)}, give more."
+            )
+        return train, reserve
 
     def _chosen(self, before: Judged, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[str, ...]:
         """The capabilities named, or the one of those with cases that the models before fail at most."""
@@ -296,50 +309,62 @@ class _Work:
             )
         return (max(rates, key=rates.__getitem__),)
 
-    def _cases(
+    def _second(
+        self, names: Mapping[str, str], endpoint: Endpoint | None
+    ) -> Callable[[Sequence[str]], list[str | None]] | None:
+        """What gives texts their labels again, as the data call them: the judge, or the server; None: nothing does."""
+        if self.judge is not None:
+            judge = load(self.judge, device=self.device)
+            own = {label: label for label in judge.labels}
+            if {*own} != {*self.data.labels}:
+                known = own_names(judge, self.judges.suite, None)[0]
+                own = {output: names[name] for name, output in known.items()}
+            return lambda texts: [own.get(each.label) for each in judge.predict([*texts])]
+        if not isinstance(self.cases, CaseServer) or not self.cases.second:
+            return None
+        server, labels = self.cases, [*names] or [*self.data.labels]
+
+        def ask(texts: Sequence[str]) -> list[str | None]:
+            assert endpoint is not None
+            found = check_labels(endpoint, texts, labels, path_of(server.check_prompt))
+            return [None if label is None else names.get(label, label) for label in found]
+
+        return ask
+
+    def _raw(
         self,
         chosen: Sequence[str],
         offered: Mapping[str, Sequence[Candidate]] | None,
+        endpoint: Endpoint | None,
         names: Mapping[str, str],
         ordinary: Sequence[Pair],
-    ) -> tuple[Sifted, list[str]]:
-        """What may be trained on, with the labels that the data have, and what there is to say about it."""
+    ) -> tuple[list[Candidate | Rejected], list[str]]:
+        """All cases that there are, labelled as the data are, and what there is to say about them."""
         said: list[str] = []
-        endpoint: Endpoint | None = None
         if offered is not None:
             raw: list[Candidate | Rejected] = [case for name in chosen for case in offered[name]]
         else:
-            assert isinstance(self.cases, CaseServer)
-            endpoint = Endpoint(self.cases, self.out / "cases" / "answers")
+            assert isinstance(self.cases, CaseServer) and endpoint is not None
             asked = (self.cases, endpoint, names, ordinary, said)
             raw = [case for name in chosen for case in self._asked(name, len(chosen), *asked)]
-        back = {output: name for name, output in names.items()}
-        known = list(dict.fromkeys([*names, *self.data.labels]))
-        held = {f"test {name}": texts for name, texts in self.data.tests.items()}
-        held |= {f"suite {self.judges.suite.name}": self.judges.suite.texts(), "probe sentences": [*self.judges.probes]}
-        if self.data.validation is not None:
-            held["validation"] = [text for text, _ in self.data.validation]
+            said.append(f"{endpoint.settings.model} wrote the cases. {endpoint.spent()}")
+        return [
+            dataclasses.replace(case, label=names.get(case.label, case.label)) if isinstance(case, Candidate) else case
+            for case in raw
+        ], said
 
-        def second(texts: Sequence[str]) -> list[str | None]:
-            if self.judge is not None:
-                predicted = [each.label for each in load(self.judge, device=self.device).predict([*texts])]
-                return [back.get(label, label) for label in predicted]
-            assert endpoint is not None and isinstance(self.cases, CaseServer)
-            return check_labels(endpoint, texts, [*back.values()] or known, _path(self.cases.check_prompt))
-
-        second_pass = self.judge is not None or (isinstance(self.cases, CaseServer) and self.cases.second)
-        prompts = [read_template("cases", _path(self.cases.prompt))] if isinstance(self.cases, CaseServer) else []
-        given: dict[str, Any] = dict(labels=known, train=[text for text, _ in ordinary], held=held, prompts=prompts)
-        sifted = sift(raw, **given, judge=second if second_pass else None)
+    def _keep(self, sifted: Sifted) -> None:
         for name, some in (("kept", sifted.kept), ("rejected", sifted.rejected)):
             lines = [json.dumps(dataclasses.asdict(each), ensure_ascii=False) + "\n" for each in some]
             write_whole(self.out / "cases" / f"{name}.jsonl", "".join(lines))
-        if endpoint is not None:
-            said.append(f"{endpoint.settings.model} wrote the cases. {endpoint.spent()}")
+        if sifted.leaked:
+            log.warning(
+                "Cases that repeat held-out texts were found, and are not trained on: %s. See %s.",
+                ", ".join(f"{count} of {name}" for name, count in sifted.leaked.items()),
+                self.out / "cases" / "rejected.jsonl",
+            )
         if not sifted.kept:
             raise InputError(f"No case is left to train on: {sifted}")
-        own = tuple(dataclasses.replace(case, label=names.get(case.label, case.label)) for case in sifted.kept)
-        return dataclasses.replace(sifted, kept=own), said
 
     def _asked(
         self,
@@ -356,12 +381,8 @@ class _Work:
         back = {output: label for label, output in names.items()}
         shortest = sorted(ordinary, key=lambda pair: len(pair[0]))[: len(ordinary) // 4 + SHOWN]
         style = [(text, back.get(label, label)) for text, label in shortest[:: max(1, len(shortest) // SHOWN)][:SHOWN]]
-        given: dict[str, Any] = dict(per_request=server.per_request, template=_path(server.prompt), examples=style)
+        given: dict[str, Any] = dict(per_request=server.per_request, template=path_of(server.prompt), examples=style)
         about = self.judges.suite.about[name]
         short = yield from write_cases(endpoint, capability=name, about=about, labels=labels, wanted=wanted, **given)
         if short is not None:
             said.append(short)
-
-
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,26 +47,36 @@ class Mixture:
 def mix(ordinary: Sequence[Pair], kept: Sequence[Candidate], reserve: Sequence[Pair], share: float) -> Mixture:
     """Mix in at most so many cases as make up this share, evenly over labels, and repeat them where there are too few.
 
-    reserve: ordinary examples that no arm has, of which control gets as many as after gets cases.
+    reserve: ordinary examples that no arm has, of which control gets as many as after gets cases, evenly over labels too.
     """
     wanted = rows_of(share, len(ordinary))
-    cases = [(case.text, case.label) for case in _evenly(kept, wanted)]
+    cases = _evenly([(case.text, case.label) for case in kept], wanted)
     repeats = min(REPEATS, max(1, round(wanted / len(cases)))) if cases else 1
-    return Mixture([*ordinary], cases, [*reserve[: len(cases)]], repeats)
+    return Mixture([*ordinary], cases, _evenly(reserve, len(cases)), repeats)
 
 
-def _evenly(kept: Sequence[Candidate], most: int) -> list[Candidate]:
+def _evenly(pairs: Sequence[Pair], most: int) -> list[Pair]:
     """So many of them at most, the labels in turn as long as each lasts."""
-    by_label: dict[str, list[Candidate]] = {}
-    for case in kept:
-        by_label.setdefault(case.label, []).append(case)
-    turns = [(at, number, case) for number, each in enumerate(by_label.values()) for at, case in enumerate(each)]
-    return [case for _, _, case in sorted(turns, key=lambda one: one[:2])[:most]]
+    by_label: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_label.setdefault(pair[1], []).append(pair)
+    turns = [(at, number, pair) for number, each in enumerate(by_label.values()) for at, pair in enumerate(each)]
+    return [pair for _, _, pair in sorted(turns, key=lambda one: one[:2])[:most]]
+
+
+def shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """Files are often sorted, by label or by what they are about."""
+    return [pairs[at] for at in np.random.default_rng(seed).permutation(len(pairs)).tolist()]
 
 
 def put_aside(examples: Sequence[Pair], count: int, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """The examples without `count` of them, drawn at random, and those; both in the order of the data."""
-    chosen = np.zeros(len(examples), bool)
-    chosen[np.random.default_rng(seed).permutation(len(examples))[:count]] = True
-    pairs = list(zip(examples, chosen.tolist(), strict=True))
-    return [each for each, aside in pairs if not aside], [each for each, aside in pairs if aside]
+    """The examples without `count` of them, in the order of the data, and those, drawn at random, the labels in turn."""
+    aside = _evenly(shuffled(examples, seed), count)
+    gone = Counter(aside)
+    left = []
+    for pair in examples:
+        if gone[pair]:
+            gone[pair] -= 1
+        else:
+            left.append(pair)
+    return left, aside

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
+from clozeline.data.checks import Item, check
 from clozeline.data.readers import Columns, Example, rows
+from clozeline.data.shingles import words
 from clozeline.errors import InputError, nearest
 from clozeline.harden.filters import Candidate
 from clozeline.harden.mixing import Pair
 from clozeline.tasks.text_classification import TextClassification
+
+log = logging.getLogger("clozeline")
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,8 @@ class Data:
 
     @property
     def digest(self) -> dict[str, str]:
-        """What tells other data apart, for a run that goes on."""
-        parts = {"train": self.train, "validation": self.validation, "tests": self.tests, "extra": self.extra}
+        """What tells other data apart, for a run that goes on; of extra there may be more."""
+        parts = {"train": self.train, "validation": self.validation, "tests": self.tests}
         return {name: hashlib.sha256(json.dumps(part).encode()).hexdigest()[:16] for name, part in parts.items()}
 
 
@@ -62,6 +67,43 @@ def read(
             if label not in labels:
                 raise InputError(f"{name} has a label {label!r} that training has not: {nearest(label, labels)}")
     return Data(labels, own, checks, {name: [text for text, _ in some] for name, some in found.items()}, others)
+
+
+def without_leaks(data: Data, held: Mapping[str, Sequence[str]]) -> tuple[Data, list[str]]:
+    """The data without training and extra texts that repeat what models are judged by, and what there is to say about it.
+
+    held: texts by the name of what they are of. Texts repeat when their words are the same, or nearly, as in `data.checks`.
+    """
+    ours = [*data.train, *(data.extra or [])]
+    judges = [Item(text, None, name) for name, texts in held.items() for text in texts]
+    known = {" ".join(words(item.text)) for item in judges} - {""}
+    gone = {at for at, (text, _) in enumerate(ours) if " ".join(words(text)) in known}
+    rest = [Item(text, label, str(at)) for at, (text, label) in enumerate(ours) if at not in gone]
+    gone |= {int(match.second.place) for match in check(rest, judges).near_leaks}
+    if not gone:
+        return data, []
+    shown = "; ".join(repr(ours[at][0])[:80] for at in sorted(gone)[:3])
+    split = len(data.train)
+    train = [pair for at, pair in enumerate(data.train) if at not in gone]
+    extra = None if data.extra is None else [pair for at, pair in enumerate(data.extra, split) if at not in gone]
+    said = (
+        f"{sum(at < split for at in gone):,} training texts and {sum(at >= split for at in gone):,} of extra repeat, in the "
+        f"same or nearly the same words, a text that the models are judged by. All are left out: {shown}."
+    )
+    log.warning("%s", said)
+    return replace(data, train=train, extra=extra), [said]
+
+
+def fingerprint(source: str | Path | None) -> str | None:
+    """What tells the content of a file or a model folder from another's; of a hub name the name."""
+    if source is None or not Path(source).exists():
+        return None if source is None else str(source)
+    path, found = Path(source), hashlib.sha256()
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    for file in (each for each in files if each.is_file()):
+        with file.open("rb") as stream:
+            found.update(hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()[:16]
 
 
 def _pair(example: Example) -> Pair:

@@ -16,6 +16,8 @@ from clozeline.harden.verdict import Change, change, corrected
 from clozeline.inspect import panels as kinds
 from clozeline.inspect.view import View
 
+FEW = 3
+"""Seeds from which a verdict is one."""
 SAMPLES = 12
 """Cases that a report shows of those kept, and of those rejected."""
 Overall = Literal["improved", "unchanged", "harmed", "improved and harmed"]
@@ -36,14 +38,15 @@ class Probe:
 class Hardened(View):
     """What `harden` found. Rates are of 1.
 
-    target: the failure rate of what was hardened, after against before; beyond: after against control; tests: accuracy,
-    after against before; tests_beyond: after against control; others: the failure rates of all other capabilities, after
-    against before. The p of tests and of others are corrected for their number. rates: by capability and arm, the mean
-    failure rate over seeds. model: where the best model of the after arm is.
+    picked: whether what was hardened was picked for failing most. target: its failure rate, after against before; beyond:
+    after against control; tests: accuracy, after against before; tests_beyond: after against control; others: the failure
+    rates of all other capabilities, after against before. The p of tests and of others are corrected for their number.
+    rates: by capability and arm, the mean failure rate over seeds. model: where the best model of the after arm is.
     """
 
     suite: str
     capabilities: tuple[str, ...]
+    picked: bool
     seeds: int
     target: Change
     beyond: Change
@@ -80,13 +83,19 @@ class Hardened(View):
     def sentences(self) -> list[str]:
         """The verdict, and where."""
         lines = [f"{self.verdict.capitalize()}: {self.target}."]
-        if self.target.word == "improved":
-            same = "which ordinary examples alone do not do" if self.beyond.word == "improved" else (
-                "but as many ordinary examples instead did not do worse beyond chance"
-            )  # fmt: skip
-            lines.append(f"Against the control, {same}: {self.beyond}.")
-        else:
-            lines.append(f"Against the control: {self.beyond}.")
+        than = {
+            "improved": "Better than with as many ordinary examples instead",
+            "unchanged": "No better than with as many ordinary examples instead, beyond chance",
+            "harmed": "Worse than with as many ordinary examples instead",
+        }[self.beyond.word]
+        lines.append(f"{than}: {self.beyond}.")
+        if self.picked:
+            lines.append(
+                "It was picked for failing most, so part of the change from before may be bad luck that has passed; the "
+                "comparison with the ordinary examples is free of that."
+            )
+        if self.seeds < FEW:
+            lines.append(f"Of fewer than {FEW} seeds luck cannot be told from change: take these verdicts as hints.")
         lines += [f"{str(one)[0].upper()}{str(one)[1:]}." for one in self.tests]
         lines += [f"Harmed: {one}." for one in self.others if one.word == "harmed"]
         lines += [f"Improved too: {one}." for one in self.others if one.word == "improved"]
@@ -104,7 +113,7 @@ class Hardened(View):
         mixture = self.mixture
         times = f", each {mixture.repeats} times" if mixture.repeats > 1 else ""
         return [
-            f"{self.seeds} models of each arm. Before: {len(mixture.ordinary):,} ordinary examples. After: "
+            f"Models of each arm: {self.seeds}. Before: {len(mixture.ordinary):,} ordinary examples. After: "
             f"{len(mixture.cases):,} cases of {', '.join(self.capabilities)} with them{times}, {mixture.share:.1%} of the "
             f"rows. Control: {len(mixture.others):,} other ordinary examples instead{times}.",
             f"```\n{self.sifted}\n```" if fenced else str(self.sifted),
@@ -136,7 +145,8 @@ class Hardened(View):
                 parts += ["## Where validation turns", self._turn(seed, turn)]
                 parts += [_table([*epochs[0]], ([f"{value:.4g}" for value in each.values()] for each in epochs))]
         parts += ["## Cases that were trained on", _table(["label", "text"], self._kept())]
-        parts += ["## Cases that were rejected", _table(["reason", "text", "like"], self._rejected())]
+        if self.sifted.rejected:
+            parts += ["## Cases that were rejected", _table(["reason", "text", "like"], self._rejected())]
         return "\n\n".join(parts) + "\n"
 
     def _turn(self, seed: int, turn: dict[str, float]) -> str:
@@ -184,14 +194,17 @@ class Hardened(View):
                 marks = {} if best is None else {"kept of the first seed": float(best)}
                 found.append(kinds.Lines(f"Learning curves: {arm}", "epoch", "loss", series, marks))
         found.append(kinds.Table("Cases that were trained on", ["label", "text"], self._kept()))
-        found.append(kinds.Table("Cases that were rejected", ["reason", "text", "like"], self._rejected()))
+        if self.sifted.rejected:
+            found.append(kinds.Table("Cases that were rejected", ["reason", "text", "like"], self._rejected()))
         return found
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON takes it."""
         mixture = self.mixture
         found: dict[str, Any] = {"verdict": self.verdict, "sentences": self.sentences()}
-        found |= {name: getattr(self, name) for name in ("suite", "seeds", "rates", "epochs", "best", "model")}
+        found |= {
+            name: getattr(self, name) for name in ("suite", "picked", "seeds", "rates", "epochs", "best", "model")
+        }
         found |= {"capabilities": list(self.capabilities), "notes": list(self.notes)}
         found |= {name: getattr(self, name).as_dict() for name in ("target", "beyond", "sifted")}
         for name in ("tests", "tests_beyond", "others"):
@@ -249,6 +262,7 @@ def compared(
     sifted: Sifted,
     mixture: Mixture,
     notes: tuple[str, ...],
+    picked: bool,
 ) -> Hardened:
     """Put the arms side by side: before, after, control."""
     suite, (before, after, control) = judges.suite, judged
@@ -268,6 +282,7 @@ def compared(
     return Hardened(
         suite=suite.name,
         capabilities=chosen,
+        picked=picked,
         seeds=len(before.runs),
         target=fails(chosen, before, after),
         beyond=fails(chosen, control, after),

@@ -52,7 +52,7 @@ class Change:
         low, high = 100 * self.difference.low, 100 * self.difference.high
         return (
             f"{self.what} {100 * self.before:.1f} % to {100 * self.after:.1f} %, {100 * self.difference.value:+.1f} points "
-            f"[{low:+.1f}, {high:+.1f}], {self.word} (p {self.p:.2g})"
+            f"[{low:+.1f}, {high:+.1f}], {'within' if self.word == 'unchanged' else 'beyond'} chance (p {self.p:.2g})"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Change:
 
 
 def change(what: str, better: Literal["more", "less"], before_SN: np.ndarray, after_SN: np.ndarray) -> Change:
-    """Of (S, n) values of n examples, such as 1 where an answer is right, by the models of S seeds."""
+    """Of (S, n) values from 0 to 1 of n examples, such as 1 where an answer is right, by the models of S seeds."""
     seeds, examples = before_SN.shape
     apart_SN = after_SN.astype(np.float64) - before_SN
     mean = float(apart_SN.mean())
@@ -69,9 +69,11 @@ def change(what: str, better: Literal["more", "less"], before_SN: np.ndarray, af
     if error:
         reach = error * _quantile(freedom)
         p = 2 * _above(abs(mean) / error, freedom)
-    else:  # the same difference everywhere: as likely as that many coins that fall alike
-        reach, p = 0.0, 1.0 if mean == 0 else min(1.0, 2 * 0.5**examples)
-    interval = Interval(mean, mean - reach, mean + reach)
+    else:  # the same difference everywhere
+        reach, p = 0.0, float(mean == 0)
+    changed = int(apart_SN.any(0).sum())
+    p = min(1.0, max(p, 2 * 0.5**changed))  # a few examples are no more than as many coins
+    interval = Interval(mean, max(-1.0, mean - reach), min(1.0, mean + reach))
     return Change(what, better, float(before_SN.mean()), float(after_SN.mean()), interval, p, examples, seeds)
 
 

@@ -5,19 +5,22 @@ The prompts are plain files, prompts/cases.txt and prompts/check.txt; a user's o
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import re
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from clozeline.errors import InputError, nearest
 from clozeline.harden.answers import whole
-from clozeline.harden.endpoint import Endpoint
+from clozeline.harden.endpoint import Endpoint, EndpointSettings
 from clozeline.harden.filters import Candidate, Rejected
+from clozeline.harden.reading import fingerprint
 
 log = logging.getLogger("clozeline")
 
@@ -35,6 +38,43 @@ _SLOT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _OBJECT = re.compile(r"""\{\s*["']""")
 _LIST = re.compile(r"""\{\s*["'][^"'\n]*["']\s*:\s*\[\s*(?=\{)""")
 _DECODER = json.JSONDecoder(strict=False)  # models leave line breaks in strings as they are
+
+
+@dataclass(frozen=True)
+class CaseServer(EndpointSettings):
+    """A server that speaks OpenAI's protocol, and how it is asked for cases.
+
+    prompt, check_prompt: files that stand in for the shipped prompts; second: whether it is asked for the label of each case
+    again, without having been told it; per_request: cases that one request asks for. Else as `EndpointSettings`.
+
+    Raises:
+        InputError: a setting that cannot be, or a prompt that lacks what it needs.
+    """
+
+    prompt: str | Path | None = None
+    check_prompt: str | Path | None = None
+    second: bool = True
+    per_request: int = 10
+
+    def __post_init__(self) -> None:
+        EndpointSettings.__post_init__(self)
+        if self.per_request < 1:
+            raise InputError(f"per_request is {self.per_request}; a request asks for at least 1 case.")
+        for kind, path in (("cases", self.prompt), ("check", self.check_prompt)):
+            read_template(kind, path_of(path))
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What a run that goes on must share; its key, place and patience may change."""
+        free = ("url", "key_variable", "timeout", "tries", "longest_wait", "price_in", "price_out")
+        found = {name: value for name, value in dataclasses.asdict(self).items() if name not in free}
+        prompts = {name: fingerprint(found[name]) for name in ("prompt", "check_prompt")}
+        return found | prompts
+
+
+def path_of(given: str | Path | None) -> Path | None:
+    """A path of what may be one."""
+    return None if given is None else Path(given)
 
 
 def read_template(kind: str, path: Path | None = None) -> str:
