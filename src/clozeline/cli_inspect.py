@@ -363,9 +363,10 @@ def _check(out: Sequence[Path]) -> None:
 
 
 def _show(view: View, out: Sequence[Path], as_json: bool) -> None:
-    print(json.dumps(view.as_dict(), ensure_ascii=False) if as_json else view)
-    for path in out:
+    shown = json.dumps(view.as_dict(), ensure_ascii=False) if as_json else str(view)
+    for path in sorted(out, key=lambda path: path.suffix.lower() != ".json"):  # JSON is what may be refused
         view.save(path)
+    print(shown)
 
 
 def _numbers(flag: str, given: str | None) -> list[int] | None:

@@ -255,8 +255,9 @@ def test_lines(opened: Open) -> None:
     assert chip.get_attribute("aria-pressed") == "false"
     assert page.locator("section.lines path.curve").count() == 1
     page.click("section.lines summary")
-    column = page.locator("section.lines td:nth-child(2)").all_inner_texts()
-    assert [number(each) for each in column] == data["series"][0]["y"]
+    cells = page.locator("section.lines td:nth-child(2)")
+    cells.first.wait_for()  # a table is made when it is opened
+    assert [number(each) for each in cells.all_inner_texts()] == data["series"][0]["y"]
 
 
 def test_heatmap(opened: Open) -> None:

@@ -4,6 +4,7 @@ import { legend, pixels, type Scale } from "./colors";
 import { Cells } from "./cells";
 import { h, say } from "./dom";
 import { disclosure, figure, frame } from "./frame";
+import { called } from "./plot";
 import { exact, plain } from "./text";
 import type { Heatmap } from "./types";
 
@@ -16,7 +17,7 @@ export function heatmap(panel: Heatmap): HTMLElement {
   const width = max(panel.values, (row) => row.length) ?? 0;
   const rows = (panel.rows ?? panel.values.map((_, at) => String(at))).map(plain);
   const columns = (panel.columns ?? Array.from({ length: width }, (_, at) => String(at))).map(plain);
-  const [x, y] = [plain(panel.x), plain(panel.y)];
+  const [x, y] = [called(panel.x), called(panel.y)];
   const cells = new Cells(`${panel.title}: ${y} by ${x}`, false);
   const span = panel.high - panel.low || 1;
   cells.show({
@@ -41,9 +42,10 @@ export function heatmap(panel: Heatmap): HTMLElement {
       return { lines, text: `${rows[row]}, ${columns[column]}: ${value}` };
     },
   });
-  const axes = h("p", { class: "axes" }, "rows: ", say(y), " \u00B7 columns: ", say(x));
+  const sides = [y && `rows: ${y}`, x && `columns: ${x}`].filter(Boolean).join(" \u00B7 ");
+  const axes = h("p", { class: "axes" }, say(sides));
   body.append(
-    figure(`${panel.title}: ${y} by ${x}`, cells.root),
+    figure(x && y ? `${panel.title}: ${y} by ${x}` : panel.title, cells.root),
     h("div", { class: "under" }, legend(scale, panel.low, panel.high, panel.title), axes),
   );
   if (rows.length * columns.length <= TABLED) {

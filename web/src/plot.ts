@@ -30,6 +30,11 @@ export function responsive(place: HTMLElement, draw: (width: number) => void): v
   new ResizeObserver(again).observe(place);
 }
 
+/** An axis by its name; one without a name is not called anything. */
+export function called(name: string): string {
+  return name && plain(name);
+}
+
 /** An empty drawing in the place, instead of the one before. */
 export function drawing(place: HTMLElement, width: number, height: number, label: string): Svg {
   place.replaceChildren();
@@ -58,7 +63,7 @@ export function upright(root: Svg, scale: AxisScale<number>, box: Box, name: str
     .attr("class", "name")
     .attr("x", 4 - box.left)
     .attr("y", 12)
-    .text(plain(name));
+    .text(called(name));
 }
 
 /** The axis along the bottom, for numbers. */
@@ -81,7 +86,7 @@ export function along(root: Svg, scale: AxisScale<number>, box: Box, name: strin
     .attr("x", box.left + inside)
     .attr("y", box.bottom - 6)
     .attr("text-anchor", "end")
-    .text(plain(name));
+    .text(called(name));
 }
 
 /** Room at the left for the longest of some labels. */

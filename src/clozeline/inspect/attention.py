@@ -232,8 +232,12 @@ def _read(model: Model, texts: tuple[str, ...], layers: Sequence[int] | None, he
 def _chosen(name: str, given: Sequence[int] | None, count: int) -> tuple[int, ...]:
     if given is None:
         return tuple(range(count))
-    given = [given] if isinstance(given, int) else list(given)
-    if not given or any(not 0 <= each < count for each in given) or len({*given}) < len(given):
+    given = list(given) if isinstance(given, Sequence | range) and not isinstance(given, str) else [given]
+    if (
+        not given
+        or any(not isinstance(each, int) or not 0 <= each < count for each in given)
+        or len({*given}) < len(given)
+    ):
         raise InputError(f"{name} is {[*given]}; the model has {name} 0 to {count - 1}, each to be named once.")
     return tuple(given)
 

@@ -123,7 +123,12 @@ class Attribution(View):
         shown = [word.text for word in self.words]
         found: list[kinds.Panel] = [
             kinds.Words(
-                f"What each word adds to {self.output}", shown, values, notes, diverging=True, note=self._sums()
+                f"What each word adds to {self.output}",
+                shown,
+                values,
+                notes,
+                diverging=True,
+                note=f"By {self.how}: {self._sums()}",
             )
         ]
         if self.deletion is not None:
@@ -156,11 +161,15 @@ class Attribution(View):
         return "\n".join([*lines, self._sums(), *([] if self.deletion is None else [self._areas(self.deletion)])])
 
     def _sums(self) -> str:
-        change = f"{self.score:.4f} with them - {self.empty:.4f} without = {self.score - self.empty:.4f}"
-        return f"the words' sum is {self.total:.4f}; {change}: a gap of {self.gap:.2g} ({self.relative_gap:.2%})"
+        change = f"{self.score:.4f} with them, {self.empty:.4f} without: {self.score - self.empty:.4f} apart"
+        gap = f"a gap of {self.gap:.2g} ({self.relative_gap:.2%})"
+        unbound = "" if self.steps else ", which this method does not promise to close"
+        return f"the words' sum is {self.total:.4f}; {change}, {gap}{unbound}"
 
     def _areas(self, by: Deletion) -> str:
         ranked, random = by.areas
+        if len(self.words) < 2:
+            return "with one word there is no order in which words go, so nothing is tested"
         end = "falls faster than" if ranked < random else "falls no faster than"
         return f"as words go, {self.shown} {end} in random order: mean {ranked:.3f} against {random:.3f}"
 

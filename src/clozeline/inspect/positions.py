@@ -145,10 +145,11 @@ def _learned(table: np.ndarray, offset: int, config: EncoderConfig) -> Part:
     names, x = [str(place) for place in at], "position"
     each = f"One position of {at[1]}. " if len(at) < count else ""
     wide = f"The first {WIDE} of {width} values. " if width > WIDE else ""
+    last = f"Position {count - 1} is the last: a token number {count + 1} cannot be read."
     some: dict[str, Any] = dict(rows=names, diverging=True)
     shown: list[kinds.Panel] = [
         _heat("The learned table", "value", x, table[at, :WIDE], **some, low=-clear, high=clear,
-              note=each + wide + "Colours end where 99 % of the values do."),
+              note=f"{each}{wide}Colours end where 99 % of the values do. {last}"),
         _heat("Sinusoids of the same size", "value", x, fixed[at, :WIDE], **some, note=each + wide),
         _alike("Cosine of learned positions", x, alike, names),
         _alike("Cosine of sinusoids", x, fixed_alike, names),

@@ -96,6 +96,8 @@ class MaskedLM:
             raise InputError(
                 "There are no candidates; give at least one word, or none at all for the whole vocabulary."
             )
+        if twice := [word for at, word in enumerate(candidates) if word in candidates[:at]]:
+            raise InputError(f"The candidate {twice[0]!r} is given twice; give each once.")
         found = []
         for place, after_space in zip(places.tolist(), spaced, strict=True):
             pieces = [tokenizer.pieces(word, after_space=after_space) for word in candidates]
