@@ -10,7 +10,7 @@ import pytest
 
 from clozeline.errors import InputError
 from clozeline.evaluate import answers, classification, entities, multilabel, regression
-from clozeline.evaluate.compare import SWAPS, holm, compare
+from clozeline.evaluate.compare import SWAPS, compare, holm
 from clozeline.evaluate.intervals import Counted
 
 BOTH = ("old", "new")
