@@ -1,4 +1,4 @@
-"""What distillation is worth on SST-2: a teacher, and students of half its layers trained in three ways.
+"""What distillation is worth on SST-2: a teacher, and students of half its layers trained in four ways.
 
     python benchmarks/distill.py --keep runs          # five seeds; what is kept is not run again
     python benchmarks/distill.py --keep runs --table --append benchmarks/RESULTS.md      # only the table of what is kept

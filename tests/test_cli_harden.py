@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,6 +156,43 @@ def test_mistakes_get_one_sentence(
 ) -> None:
     monkeypatch.chdir(files)
     refused(run(*(str(trained) if word == "MODEL" else word for word in words)), *parts)
+
+
+def test_every_key_of_a_recipe_reaches_the_work(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag that is read and then dropped would be obeyed in silence by nobody."""
+    got: dict[str, Any] = {}
+
+    class Stopped(Exception):
+        pass
+
+    def work(model: str, train: str, test: Any, validation: str, **given: Any) -> None:
+        got.update(given, model=model, train=train, test=test, validation=validation)
+        raise Stopped
+
+    monkeypatch.setattr("clozeline.harden.experiment.harden", work)
+    server = {"url": "http://localhost:1", "generator": "g", "key": "K", "sampling": "0.5", "per_request": "3"}
+    server |= {"price_in": "1.0", "price_out": "2.0"}
+    given = {"train": "a", "test": "b,c", "validation": "d", "suite": "s", "capability": "x,y", "judge": "j"}
+    given |= {"paraphraser": "p", "case_words": "4,50", "extra": "e", "share": "0.3", "text": "t", "label": "l"}
+    given |= {"columns": "t,l", "suite_labels": "positive=1", "encoding": "latin-1", "long": "head_tail"}
+    given |= {"max_length": "64", "out": str(tmp_path), "seeds": "7", "device": "cpu", "epochs": "9"}
+    flags = [part for name, value in (given | server).items() for part in ("--" + name.replace("_", "-"), value)]
+    with pytest.raises(Stopped):
+        run("harden", "m", *flags, "--no-second", "--probe", "One.", "--resume")
+    told = {name for name in harden_recipe.KEYS if not harden_recipe.KEYS[name].setting}
+    assert told == {*given, *server, "model", "second", "probes", "cases", "prompt", "check_prompt"} - {"epochs"}
+    task, cases = got.pop("task"), got.pop("cases")
+    assert (task.long, task.max_length, got.pop("settings").epochs) == ("head_tail", 64, 9)
+    asked = (cases.url, cases.model, cases.key_variable, cases.temperature, cases.per_request, cases.second)
+    assert asked == ("http://localhost:1", "g", "K", 0.5, 3, False)
+    assert (cases.price_in, cases.price_out) == (1.0, 2.0)
+    wanted: dict[str, Any] = {
+        name: given[name] for name in ("train", "validation", "suite", "judge", "paraphraser", "extra", "text")
+    }
+    wanted |= {"label": "l", "encoding": "latin-1", "out": str(tmp_path), "device": "cpu", "model": "m", "share": 0.3}
+    wanted |= {"test": ("b", "c"), "capability": ("x", "y"), "words": (4, 50), "columns": ("t", "l"), "seeds": 7}
+    wanted |= {"labels": {"positive": "1"}, "probes": ("One.",), "resume": True, "overwrite": False, "quiet": False}
+    assert got == wanted
 
 
 def test_a_recipe_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ from clozeline.flags import (
     Switch,
     Text,
 )
+from clozeline.harden_recipe import suite_names
 
 WINDOW = 4096
 app = App(
@@ -214,16 +215,13 @@ def _behaviour(
     if suite is not None:
         if data is not None:
             raise InputError("A suite brings its own texts; leave the data out.")
+        if where["text"] or where["label"]:
+            raise InputError("A suite brings its own columns; leave --text and --label out.")
+        labels = suite_names([] if suite_labels is None else suite_labels.split(","))
         from clozeline.behaviour.checklist import any_suite
 
         loaded = clozeline.load(model, **how)
-        if where["text"] or where["label"]:
-            raise InputError("A suite brings its own columns; leave --text and --label out.")
-        pairs = [] if suite_labels is None else suite_labels.split(",")
-        if any(pair.count("=") != 1 for pair in pairs):
-            raise InputError(f"--suite-labels is {suite_labels!r}; write positive=1,negative=0.")
-        labels = dict(pair.split("=") for pair in pairs)
-        return clozeline.run_suite(loaded, any_suite(suite, len(loaded.labels)), labels=labels or None)
+        return clozeline.run_suite(loaded, any_suite(suite, len(loaded.labels)), labels=labels)
     if data is None:
         raise InputError("Give a model and labelled data: evaluate MODEL DATA --slices.")
     if where.pop("choices") is not None:

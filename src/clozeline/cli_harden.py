@@ -52,10 +52,8 @@ def harden(
         cases = CaseServer(recipe.url, recipe.generator, **asked)
     options = {"long": recipe.long, "max_length": recipe.max_length}
     task = TextClassification(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
-    given = {
-        name: getattr(recipe, name) for name in ("suite", "capability", "extra", "judge", "share", "probes", "text")
-    }
-    given |= {name: getattr(recipe, name) for name in ("label", "encoding", "out", "seeds", "settings", "device")}
+    same = "suite capability extra judge paraphraser share probes text label encoding out seeds settings device"
+    given = {name: getattr(recipe, name) for name in same.split()}
     found = work(
         recipe.model,
         recipe.train,

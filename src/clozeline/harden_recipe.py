@@ -42,7 +42,7 @@ class HardenRecipe:
         check_prompt: a file to ask for labels with, in the second pass.
         second: ask the server for the label of each case again, without having told it.
         judge: a trained classifier that must agree with the label of each case.
-        paraphraser: a sentence encoder by which held-out texts are found in other words too, such as all-MiniLM-L6-v2.
+        paraphraser: a sentence encoder, such as all-MiniLM-L6-v2, that finds held-out texts in other words too.
         case_words: the fewest and the most words of a case.
         extra: more ordinary examples, for the control; without, they are put aside from the training data.
         share: of cases among the rows that are trained on.
@@ -109,11 +109,7 @@ class HardenRecipe:
             raise InputError("Cases come from a file or from a server; give cases or url.")
         if len(self.case_words) != 2:
             raise InputError("case_words are two numbers, the fewest and the most, such as 3,60.")
-        for each in self.suite_labels:
-            if each.count("=") != 1:
-                raise InputError(
-                    f"suite_labels has {each!r}; write what the data call each label: positive=1,negative=0."
-                )
+        self.labels()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> HardenRecipe:
@@ -132,11 +128,23 @@ class HardenRecipe:
 
     def labels(self) -> dict[str, str] | None:
         """What the data call the suite's labels."""
-        return dict(each.split("=") for each in self.suite_labels) or None
+        return suite_names(self.suite_labels)
 
     def to_toml(self) -> str:
         """The recipe as a file; what is left open stands as a comment."""
         return recipe.as_toml(self)
+
+
+def suite_names(given: Sequence[str]) -> dict[str, str] | None:
+    """What a model or the data call a suite's labels, of texts such as positive=1; None of none.
+
+    Raises:
+        InputError: a text is no such pair.
+    """
+    for each in given:
+        if each.count("=") != 1:
+            raise InputError(f"suite_labels has {each!r}; write what each label is called: positive=1,negative=0.")
+    return dict(each.split("=") for each in given) or None
 
 
 KEYS: dict[str, Key] = recipe.keys(HardenRecipe, setting=False) | recipe.keys(Settings, setting=True)

@@ -78,6 +78,7 @@ def read_checklist(path: str | Path, labels: Sequence[str | None] = ("negative",
             written += 1
         if len(cases) > before:
             told = said.get("description")
+            # its authors left "TODO" where a description was to be written
             about[capability] = " ".join(told.split()) if isinstance(told, str) and "TODO" not in told else ""
     for reason, counts in left.items():
         listed = ", ".join(f"{count:,} of {test!r}" for test, count in counts.items())

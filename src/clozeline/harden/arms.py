@@ -166,7 +166,6 @@ def _epochs(folder: Path, metric: str | None) -> dict[str, Any]:
     return {"epochs": epochs, "best": None if best is None else best["epoch"]}
 
 
-def write_examples(path: Path, examples: Sequence[tuple[str, str]]) -> None:
+def lines_of(examples: Sequence[tuple[str, str]]) -> str:
     """Texts and labels as JSON lines, with columns of these names."""
-    lines = [json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in examples]
-    write_whole(path, "\n".join(lines) + "\n")
+    return "".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in examples)

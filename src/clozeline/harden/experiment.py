@@ -95,7 +95,7 @@ def harden(
         cases: a file with columns text, label and capability, or a server that writes them; those in the package without.
         extra: ordinary examples for the control; without, they are put aside from the training data, for all arms.
         judge: a trained classifier that must agree with the label of each case.
-        paraphraser: a sentence encoder, such as all-MiniLM-L6-v2, by which held-out texts are found in other words too.
+        paraphraser: a sentence encoder that finds held-out texts in other words too, such as all-MiniLM-L6-v2.
         words: the fewest and the most that a case may have.
         share: of cases in the training rows; where there are too few cases each is repeated, ten times at most.
         probes: sentences to look at one by one; those in `PROBES` with the shipped suite without.
@@ -251,15 +251,13 @@ class _Work:
 
     def _write(self, name: str, rows: Sequence[Pair]) -> Path:
         """What an arm is trained on. It stays what it was for all of the arm's models."""
-        path = self.out / "data" / f"{name}.jsonl"
-        before = path.read_bytes() if path.exists() else None
-        arms.write_examples(path, rows)
-        if before not in (None, path.read_bytes()) and any((self.out / name).glob("seed-*")):
-            write_whole(path, before or b"")
+        path, content = self.out / "data" / f"{name}.jsonl", arms.lines_of(rows)
+        if any((self.out / name).glob("seed-*")) and path.exists() and path.read_text(encoding="utf-8") != content:
             raise InputError(
                 f"{path} was of other data when the first models of it were trained. Give what the run began with, or begin "
                 "anew (--overwrite): what a server has written is kept."
             )
+        write_whole(path, content)
         return path
 
     def _offered(self) -> dict[str, list[Candidate]] | None:
