@@ -69,7 +69,7 @@ def run(out: Path) -> None:
     say(shlex.join([command, "inspect", "attribution", str(folder), SENTENCES[0], "--out", "why.html"]))
     say(shlex.join([command, "finetune", ENCODER, *own]))
     say("A small encoder learns plain reviews from 1,440 texts, but hardly negation, contrast, sarcasm and comparison,")
-    say("six in ten of those it was tested on. One that has read more, such as bert-base-uncased, does better.")
+    say("six in ten of those it was tested on. One that has read more does better: all-MiniLM-L6-v2 gets 76 % right.")
 
 
 def _command() -> str:
