@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -365,7 +366,8 @@ def _check(out: Sequence[Path]) -> None:
 def _show(view: View, out: Sequence[Path], as_json: bool) -> None:
     shown = json.dumps(view.as_dict(), ensure_ascii=False) if as_json else str(view)
     for path in sorted(out, key=lambda path: path.suffix.lower() != ".json"):  # JSON is what may be refused
-        view.save(path)
+        if len(written := view.save(path)) > 1:
+            print(f"written in {len(written)} parts: {', '.join(map(str, written))}", file=sys.stderr)
     print(shown)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import importlib
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tokenizers.pre_tokenizers import ByteLevel
 
 import clozeline as cl
 from clozeline.data import tagged
@@ -20,7 +19,8 @@ from clozeline.inspect.attention import Read, attention
 from clozeline.inspect.heads import prune
 from clozeline.inspect.tracing import record, trace
 from clozeline.inspect.view import View
-from clozeline.inspect.words import word_of
+from clozeline.inspect.words import _bytes, readable, word_of
+from clozeline.tokenizer import Tokenizer
 from helpers import reviews, write_csv
 
 TEXT = "w1 w2 good w3, bad w4"
@@ -53,7 +53,7 @@ def test_only_the_layers_and_heads_asked_for(model: cl.Model) -> None:
     (part,) = attention(model, TEXT, layers=[1], heads=[1, 0]).reads
     np.testing.assert_array_equal(part.weights[0], whole.weights[1][[1, 0]])
     panel = attention(model, TEXT, layers=[1], heads=[1, 0]).panels()[0].as_dict()
-    assert (panel["layers"], panel["head_numbers"], panel["heads"]) == ([1], [1, 0], 2)
+    assert (panel["layers"], panel["heads"]) == ([1], [1, 0])
 
 
 def test_measures_of_heads_whose_habits_are_known() -> None:
@@ -113,6 +113,25 @@ def test_heads_that_were_pruned_are_seen_to_be_gone(model: cl.Model, tmp_path: P
 )
 def test_what_is_one_word(text: str, spans: list[tuple[int, int]], words: list[int]) -> None:
     assert word_of([tagged.words(text)], np.array(spans), np.zeros(len(spans), int)).tolist() == words
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("Crème brûlée", ("<s>", "Cr", "è", "me", "\u2581br", "û", "l", "ée", "</s>")),
+        ("a <mask>\nb", ("<s>", "a", "<mask>", "\\n", "b", "</s>")),
+        ("hi 你", ("<s>", "hi", "\u2581", "\\xe4\\xbd", "\\xa0", "</s>")),
+    ],
+)
+def test_bytes_are_shown_as_the_text_that_they_are(data: Path, text: str, tokens: tuple[str, ...]) -> None:
+    tokenizer = Tokenizer.load(data / "tokenizers" / "roberta-base")
+    ((sequence,),) = (each.sequences for each in tokenizer.encode([text]))
+    assert readable(tokenizer, sequence.ids) == tokens
+
+
+def test_every_byte_has_a_letter() -> None:
+    assert {chr(sign) for sign in range(33, 127)} < {*_bytes()} == {*ByteLevel.alphabet()}
+    assert sorted(_bytes().values()) == [*range(256)]
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="varlen needs a CUDA device")
@@ -232,17 +251,20 @@ def test_more_weights_than_are_held_are_refused(model: cl.Model, monkeypatch: py
         attention(model, TEXT).as_dict()
 
 
-@pytest.mark.parametrize(("length", "levels"), [(8, 65535), (300, 255)])
-def test_a_page_has_the_weights_within_the_error_that_it_states(length: int, levels: int) -> None:
-    random = np.random.default_rng(0)
-    scores = 3 * random.standard_normal((1, 2, length, length))
-    weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
-    names, plain = [f"t{at}" for at in range(length)], [0] * length
-    found = kinds.Attention("", names, plain, plain, [0], [0, 1], weights, {}, budget=250_000).as_dict()
-    assert found["levels"] == levels and len(found["weights"]) <= 250_000
-    codes = np.frombuffer(zlib.decompress(base64.b64decode(found["weights"])), "u1" if levels < 256 else "<u2")
-    again = (codes.reshape(weights.shape) / levels) ** 2
-    assert 0 < np.abs(again - weights).max() <= found["error"] + 1e-9
+def test_a_page_of_too_much_has_parts_that_lead_to_each_other(model: cl.Model, tmp_path: Path) -> None:
+    view = attention(model, TEXT, beside="w1 w2")
+    (whole,) = view.sheets()
+    assert [panel.layers for panel in whole if isinstance(panel, kinds.Attention)] == [(0, 1), (0, 1)]
+    assert view.save(tmp_path / "small.html") == [tmp_path / "small.html"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kinds, "BUDGET", 300)
+        sheets, written = view.sheets(), view.save(tmp_path / "v.html")
+    found = [[panel for panel in sheet if isinstance(panel, kinds.Attention)] for sheet in sheets]
+    assert [[panel.layers for panel in each] for each in found] == [[(0,), (0,)], [(1,), (1,)]]
+    np.testing.assert_array_equal(found[1][0].weights, view.reads[0].weights[1:])
+    np.testing.assert_array_equal(found[1][0].measures["entropy"], view.reads[0].measures["entropy"][1:])
+    assert [path.name for path in written] == ["v.html", "v-2.html"]
+    assert all('"pages": ["v.html", "v-2.html"]' in path.read_text() for path in written)
 
 
 class Hostile(View):
@@ -272,7 +294,7 @@ def test_what_is_written_holds_any_text_as_data(tmp_path: Path) -> None:
     for name in ("view.json", "view.png", "view.svg", "view.html"):
         view.save(tmp_path / name)
     assert json.loads((tmp_path / "view.json").read_text()) == view.as_dict()
-    page, place = view.page(), '<script type="application/json" id="view">'
+    page, place = view.pages()["view.html"], '<script type="application/json" id="view">'
     data = page.split(place)[1].split("</script>")[0]
     assert not set(data) & set("<>&\u2028")
     assert json.loads(data)["panels"][0]["rows"] == [[text] for text in view.texts]

@@ -105,7 +105,7 @@ def test_a_fresh_model_is_said_to_be_untrained_and_pages_of_long_ones_stay_small
     assert any(line.startswith("Positions 0 to 1099 look never trained") for line in view.said)
     for panel in view.panels():
         assert not isinstance(panel, Heatmap) or len(panel.values) <= SHOWN
-    assert len(view.page()) < 2_000_000
+    assert len(view.pages()["view.html"]) < 2_000_000
 
 
 def test_the_rotary_curve_is_what_the_model_applies(tiny: Path) -> None:

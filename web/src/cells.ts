@@ -14,6 +14,8 @@ export interface Content {
   paint: (pixels: Uint32Array) => void;
   /** What is said of a cell: lines beside the pointer, and a sentence. */
   describe: (row: number, column: number) => { lines: readonly TipLine[]; text: string };
+  /** Names are numbers, some of which say what those between them are. */
+  numbered?: { rows: boolean; columns: boolean };
   /** Rows and columns whose names stand out. */
   found?: { rows: ReadonlySet<number>; columns: ReadonlySet<number> };
 }
@@ -25,6 +27,15 @@ const LARGEST = 34;
 const GUTTER = 130;
 const TALLEST = 680;
 
+/** Every which name has room: all, none, or of numbers every so many. */
+function every(size: number, room: number, numbered = false): number {
+  if (size >= NAMED) return 1;
+  if (!numbered) return Infinity;
+  const least = room / size;
+  const power = 10 ** Math.floor(Math.log10(least));
+  return [1, 2, 5, 10].map((times) => times * power).find((step) => step >= least) ?? Infinity;
+}
+
 export class Cells {
   readonly root: HTMLElement;
   private readonly canvas = h("canvas", { tabindex: 0, role: "application", "aria-roledescription": "heat map" });
@@ -34,7 +45,7 @@ export class Cells {
   private readonly image = document.createElement("canvas");
   private content: Content | null = null;
   private current: { row: number; column: number } | null = null;
-  private size = { width: 1, height: 1, left: 0, top: 0, turned: true };
+  private size = { width: 1, height: 1, left: 0, top: 0, turned: true, rows: 1, columns: 1 };
   private scale = 1;
   readonly redraw = perFrame(() => this.draw());
 
@@ -96,13 +107,16 @@ export class Cells {
     const high = (TALLEST - 100) / rows;
     const fit = (left: number): number => (width - left - 10) / columns;
     const wide = (this.square ? Math.min(LARGEST, fit(gutter), high) : Math.min(96, fit(gutter))) * this.scale;
-    const tall = this.square ? wide : Math.min(30, Math.max(4, high)) * this.scale;
-    const left = tall < NAMED ? 10 : gutter;
+    const tall = this.square ? wide : Math.min(30, Math.max(content.numbered?.rows ? 1 : 4, high)) * this.scale;
     const across = longest(content.columns);
-    const turned = across + 8 > wide;
-    const named = wide >= NAMED;
-    const top = named ? (turned ? Math.min(GUTTER, across + 12) : 24) : 10;
-    this.size = { width: wide, height: tall, left, top, turned };
+    const nth = {
+      rows: every(tall, 22, content.numbered?.rows),
+      columns: every(wide, across + 16, content.numbered?.columns),
+    };
+    const left = nth.rows < Infinity ? gutter : 10;
+    const turned = nth.columns === 1 && across + 8 > wide;
+    const top = nth.columns < Infinity ? (turned ? Math.min(GUTTER, across + 12) : 24) : 10;
+    this.size = { width: wide, height: tall, left, top, turned, ...nth };
   }
 
   private draw(): void {
@@ -110,7 +124,7 @@ export class Cells {
     const context = this.canvas.getContext("2d");
     if (!content || !context || !this.view.clientWidth) return;
     this.measure(context, content);
-    const { width, height, left, top, turned } = this.size;
+    const { width, height, left, top, turned, rows: nthRow, columns: nthColumn } = this.size;
     const [rows, columns] = [content.rows.length, content.columns.length];
     const [full, long] = [left + columns * width + 10, top + rows * height + 10];
     this.view.style.height = `${Math.ceil(Math.min(long, TALLEST))}px`;
@@ -150,7 +164,7 @@ export class Cells {
       const y = top + (row + 0.5) * height - y0;
       const marked = content.found?.rows.has(row) ?? false;
       if (y < top) continue;
-      if (height >= NAMED) {
+      if (nthRow < Infinity && row % nthRow === 0) {
         style_of(marked || this.current?.row === row);
         context.textAlign = "right";
         context.fillText(this.fitting(context, content.rows[row], left - 10), left - 7, y);
@@ -168,7 +182,7 @@ export class Cells {
       const x = left + (column + 0.5) * width - x0;
       const marked = content.found?.columns.has(column) ?? false;
       if (x < left) continue;
-      if (width >= NAMED) {
+      if (nthColumn < Infinity && column % nthColumn === 0) {
         style_of(marked || this.current?.column === column);
         context.save();
         context.translate(x, top - 8);

@@ -18,11 +18,13 @@ export function heatmap(panel: Heatmap): HTMLElement {
   const rows = (panel.rows ?? panel.values.map((_, at) => String(at))).map(plain);
   const columns = (panel.columns ?? Array.from({ length: width }, (_, at) => String(at))).map(plain);
   const [x, y] = [called(panel.x), called(panel.y)];
-  const cells = new Cells(`${panel.title}: ${y} by ${x}`, false);
+  const cells = new Cells(`${panel.title}: ${y} by ${x}`, panel.x === panel.y && rows.length === columns.length);
+  const counted = (names: readonly string[]): boolean => names.every((name) => /^\d+$/.test(name));
   const span = panel.high - panel.low || 1;
   cells.show({
     rows,
     columns,
+    numbered: { rows: counted(rows), columns: counted(columns) },
     paint: (painted) => {
       const colors = pixels(scale);
       panel.values.forEach((row, at) =>

@@ -65,7 +65,11 @@ function start(): void {
   startColors();
   startTip();
   const main = h("main");
-  page.append(h("header", {}, h("h1", { dir: "auto" }, title), startTheme()), main);
+  const pages = view.pages ?? [];
+  const links = pages.map((name, at) =>
+    h("a", { href: encodeURIComponent(name), ...(at === view.here && { "aria-current": "page" }) }, `${at + 1}`),
+  );
+  page.append(h("header", {}, h("h1", { dir: "auto" }, title), startTheme()), ...(links.length ? [h("nav", { "aria-label": "Parts" }, "Part ", ...links)] : []), main);
   arrange(main, view.panels ?? []);
   page.dataset["ready"] = "true";
 }

@@ -52,6 +52,8 @@ export interface Words extends Head {
   values: Value[];
   notes: string[];
   diverging: boolean;
+  /** What some values are called, where they are kinds and not amounts. */
+  key: Record<string, number>;
 }
 
 export type Cell = string | number | null;
@@ -62,18 +64,28 @@ export interface Table extends Head {
   rows: Cell[][];
 }
 
-/** Weights are (code / levels) squared; codes are deflated and in base64, in the order (layers, heads, L, L). */
+/**
+ * Code c of a weight says 2 ** ((1 - c) / octave), and 0 that it is below the cutoff and what its row has left is to be shared
+ * among all such; codes of so many bits are deflated and in base64, in the order (layers, heads, L, L).
+ */
 export interface Attention extends Head {
   kind: "attention";
   tokens: string[];
   words: number[];
   sources: number[];
   layers: number[];
-  heads: number;
-  head_numbers?: number[];
+  heads: number[];
+  /** The text of each run of pieces of one word, and the measures between words. */
+  spelled: string[];
   measures: Record<string, Value[][]>;
-  levels: number;
+  word_measures: Record<string, Value[][]>;
+  bits: 8 | 16;
+  octave: number;
+  /** By layer and head: there are no weights. */
+  gone: boolean[][];
+  cutoff: number;
   error: number;
+  share: number;
   weights: string;
 }
 
@@ -82,4 +94,7 @@ export type Panel = Lines | Heatmap | Bars | Scatter | Words | Table | Attention
 export interface View {
   title: string;
   panels: Panel[];
+  /** The files of all pages, where there are several, and which this one is. */
+  pages: string[];
+  here: number;
 }

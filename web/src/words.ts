@@ -12,6 +12,7 @@ import type { Words } from "./types";
 export function words(panel: Words): HTMLElement {
   const { root, body } = frame(panel);
   const most = max(panel.values, (value) => Math.abs(value ?? 0)) || 1;
+  const kinds = Object.entries(panel.key);
   const scale: Scale = panel.diverging ? "both" : "rising";
   // the darkest ends of a scale would hide the words
   const to = panel.diverging ? 0.9 : 0.85;
@@ -23,10 +24,11 @@ export function words(panel: Words): HTMLElement {
   });
   const spans = panel.words.map((word, at) => {
     const [value, note] = [panel.values[at] ?? null, panel.notes[at] ?? ""];
-    const said = `${plain(word)}: ${value === null ? "no value" : exact(value)}${note ? `, ${note}` : ""}`;
+    const amount = kinds.length ? "" : value === null ? "no value" : exact(value);
+    const said = `${plain(word)}: ${[amount, note].filter(Boolean).join(", ")}`;
     const span = h("span", { class: "word", role: "listitem", "aria-label": said }, token(word));
     const tip = (): void => {
-      const lines = [h("span", { class: "pair" }, say(plain(word)), h("b", {}, exact(value)))];
+      const lines = [h("span", { class: "pair" }, say(plain(word)), h("b", {}, kinds.length ? "" : exact(value)))];
       if (note) lines.push(say(plain(note), "faint"));
       tipAt(span, lines);
     };
@@ -37,19 +39,21 @@ export function words(panel: Words): HTMLElement {
     return span;
   });
   spans.forEach((span) => text.append(span, " "));
+  const swatches = kinds.map(([name]) => h("span", { class: "word" }, name));
+  const fill = (span: HTMLElement, value: number | null): void => {
+    if (value === null) return;
+    const back = shade(scale, panel.diverging ? 0.5 + (value / most) * (to - 0.5) : (to * value) / most);
+    span.style.backgroundColor = back;
+    span.style.color = ink(back);
+  };
   const paint = (): void => {
-    spans.forEach((span, at) => {
-      const value = panel.values[at] ?? null;
-      if (value === null) return;
-      const back = shade(scale, panel.diverging ? 0.5 + (value / most) * (to - 0.5) : (to * value) / most);
-      span.style.backgroundColor = back;
-      span.style.color = ink(back);
-    });
+    spans.forEach((span, at) => fill(span, panel.values[at] ?? null));
+    swatches.forEach((span, at) => fill(span, kinds[at][1]));
   };
   paint();
   onTheme(paint);
   roving(text, spans);
-  const strip = legend(scale, panel.diverging ? -most : 0, most, panel.title, {
+  const strip = kinds.length ? h("p", { class: "kinds" }, ...swatches) : legend(scale, panel.diverging ? -most : 0, most, panel.title, {
     from: panel.diverging ? 1 - to : 0,
     to,
   });

@@ -19,7 +19,7 @@ from clozeline.errors import InputError
 from clozeline.inspect import panels as kinds
 from clozeline.inspect.tracing import record
 from clozeline.inspect.view import View, called
-from clozeline.inspect.words import word_of
+from clozeline.inspect.words import readable, word_of
 
 if TYPE_CHECKING:
     from clozeline.face import Model
@@ -111,13 +111,21 @@ class AttentionView(View):
         return f"Attention of {called(self.model)}"
 
     def panels(self) -> list[kinds.Panel]:
-        found: list[kinds.Panel] = []
+        return [*self._panels()]
+
+    def sheets(self) -> list[list[kinds.Panel]]:
+        """Some layers on each page, of all texts, where all of them on one would be shown too roughly."""
+        panels = self._panels()
+        count = max(panel.parts for panel in panels)
+        return [[*some] for some in zip(*(panel.split(count) for panel in panels), strict=True)]
+
+    def _panels(self) -> list[kinds.Attention]:
+        found = []
         for read in self.reads:
-            title = " | ".join(_short(text) for text in read.texts)
-            parts = (read.tokens, read.words.tolist(), read.sources.tolist(), read.layers, read.heads)
-            found.append(
-                kinds.Attention(title, *parts, read.weights, read.measures, budget=kinds.BUDGET // len(self.reads))
-            )
+            title, words = " | ".join(_short(text) for text in read.texts), read.joined()
+            parts = (read.tokens, read.words.tolist(), read.sources.tolist(), read.layers, read.heads, read.weights)
+            more = (read.measures, words.tokens, words.measures)
+            found.append(kinds.Attention(title, *parts, *more, budget=kinds.BUDGET // len(self.reads)))
         return found
 
     def as_dict(self) -> dict[str, Any]:
@@ -219,7 +227,7 @@ def _read(model: Model, texts: tuple[str, ...], layers: Sequence[int] | None, he
     assert sequence.offsets is not None
     return Read(
         texts,
-        tuple(tokenizer.token(int(token_id)) for token_id in sequence.ids),
+        readable(tokenizer, sequence.ids),
         sequence.offsets,
         word_of([tagged.words(text) for text in texts], sequence.offsets, sequence.source),
         sequence.source.astype(np.int64),

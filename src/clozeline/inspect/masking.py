@@ -18,6 +18,7 @@ from clozeline.errors import InputError
 from clozeline.inspect import panels as kinds
 from clozeline.inspect.causal import READINGS, UNTRAINED, left_only
 from clozeline.inspect.view import View
+from clozeline.inspect.words import readable
 from clozeline.model.heads import Network
 from clozeline.tasks.masked_lm import Filled, MaskedLM
 
@@ -105,7 +106,7 @@ def fill_mask(model: Model, text: str, top: int = 10, candidates: Sequence[str] 
         among = shares[0].shape[1]
         for one, other in zip(*shares, strict=True):
             named = np.union1d(*(np.argsort(-each, kind="stable")[:top] for each in (one, other)))
-            words.append(_compared([tokenizer.token(at) for at in named.tolist()], one, other, named))
+            words.append(_compared(readable(tokenizer, named), one, other, named))
     else:
         left = task.choose(twin, tokenizer, text, candidates, device)
         among = len(candidates)
@@ -139,6 +140,7 @@ class Token:
     fate: str
 
 
+SHADES = {"masked": 1.0, "random": -1.0, "kept": -0.4}
 FATES = {"masked": "become the mask", "random": "become a random token", "kept": "stay"}
 
 
@@ -162,12 +164,13 @@ class Corrupted(View):
         return {fate: found[fate] for fate in FATES}
 
     def panels(self) -> list[kinds.Panel]:
-        shades = {"masked": 1.0, "random": -1.0, "kept": -0.4}
         notes = [f"was {token.token}, {token.fate}" if token.fate else "" for token in self.tokens]
-        values = [shades.get(token.fate) for token in self.tokens]
+        values = [SHADES.get(token.fate) for token in self.tokens]
         rows = [(at, token.token, token.seen, token.fate) for at, token in enumerate(self.tokens) if token.fate]
         return [
-            kinds.Words("What the model sees", [token.seen for token in self.tokens], values, notes, True, self._said),
+            kinds.Words(
+                "What the model sees", [each.seen for each in self.tokens], values, notes, True, self._said, SHADES
+            ),
             kinds.Table("What it has to find", ("place", "token", "seen", "fate"), rows),
         ]
 
@@ -216,7 +219,8 @@ def corruption(
         raise InputError("The text is empty; give some words to mask.")
     seen, chosen = corrupt(sequence.ids, content, [len(content)], mixed(seed, np.arange(1)))
     picked, tokens = {*chosen.tolist()}, []
-    for at, (was, now) in enumerate(zip(sequence.ids.tolist(), seen.tolist(), strict=True)):
+    names = zip(readable(tokenizer, sequence.ids), readable(tokenizer, seen), strict=True)
+    for at, (was, now, name) in enumerate(zip(sequence.ids.tolist(), seen.tolist(), names, strict=True)):
         fate = "masked" if now == tokenizer.mask_id else "kept" if now == was else "random"
-        tokens.append(Token(tokenizer.token(was), tokenizer.token(now), fate if at in picked else ""))
+        tokens.append(Token(*name, fate if at in picked else ""))
     return Corrupted(tuple(tokens), int(content.sum()), masking, encoded.cut)

@@ -5,20 +5,18 @@ A page reads `as_dict()` of each; figures.py draws them with matplotlib. Text in
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
+
+from clozeline.inspect.rounding import parts, rounded
 
 DIGITS = 6
 """Significant digits of a number in a page."""
 BUDGET = 9_000_000
 """Bytes that the attention of one page may take, so that the page stays under 10 MB."""
-LEVELS = (65535, 4095, 255, 127, 63, 31, 15, 7)
-"""Steps that weights may be rounded to, the finest that fits being taken."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,8 @@ class Scatter:
 class Words:
     """A text with a number under each of its words, as a colour. values: one each, or None for no colour.
 
-    words: in order, with the spaces around them left out; notes: what stands beside each when one looks closer.
+    words: in order, with the spaces around them left out; notes: what stands beside each when one looks closer;
+    key: what values are called, where they are kinds and not amounts.
     """
 
     kind: ClassVar[str] = "words"
@@ -124,11 +123,12 @@ class Words:
     notes: Sequence[str] = ()
     diverging: bool = False
     note: str = ""
+    key: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         values = [None if value is None else _number(value) for value in self.values]
         found = {"words": list(self.words), "values": values, "notes": list(self.notes)}
-        return _head(self) | found | {"diverging": self.diverging}
+        return _head(self) | found | {"diverging": self.diverging, "key": dict(self.key)}
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,8 @@ class Attention:
 
     tokens: the L tokens; words: (L,) which word each belongs to, -1 for special tokens; sources: (L,) 0 the first text, 1
     the second, -1 special tokens; layers, heads: the number of each, from 0; measures: by name, (layers, heads);
-    budget: bytes that it may take in a page.
+    spelled, word_measures: the text of each run of pieces of one word, and the measures between words; budget: bytes that
+    it may take in a page.
     """
 
     kind: ClassVar[str] = "attention"
@@ -164,34 +165,39 @@ class Attention:
     heads: Sequence[int]
     weights: np.ndarray
     measures: Mapping[str, np.ndarray]
+    spelled: Sequence[str]
+    word_measures: Mapping[str, np.ndarray]
     note: str = ""
     budget: int = BUDGET
 
     def as_dict(self) -> dict[str, Any]:
-        """Weights are rounded to the squares of steps of 1 / levels: fine where they are small, as most are."""
-        levels, packed = self._packed()
-        measures = {name: [numbers(row) for row in values] for name, values in self.measures.items()}
+        """Weights are rounded as rounding.py says."""
+        given = rounded(self.weights, self.budget)
+        error, share = given.errors(self.weights)
         found = {"tokens": list(self.tokens), "words": [*map(int, self.words)], "sources": [*map(int, self.sources)]}
-        found |= {"layers": [*map(int, self.layers)], "heads": self.weights.shape[1], "measures": measures}
-        found["head_numbers"] = [*map(int, self.heads)]
-        # the largest step is the one down from 1
-        return (
-            _head(self) | found | {"levels": levels, "error": _number(1 - (1 - 0.5 / levels) ** 2), "weights": packed}
-        )
+        found |= {"spelled": list(self.spelled), "layers": [*map(int, self.layers)], "heads": [*map(int, self.heads)]}
+        for name, measures in (("measures", self.measures), ("word_measures", self.word_measures)):
+            found[name] = {measure: [numbers(row) for row in values] for measure, values in measures.items()}
+        found |= {"bits": 8 * given.codes.itemsize, "octave": given.octave, "gone": given.gone.tolist()}
+        found |= {"cutoff": _number(given.cutoff), "error": _number(error), "share": _number(share)}
+        return _head(self) | found | {"weights": given.packed}
 
-    def _packed(self) -> tuple[int, str]:
-        """The finest levels that fit, and deflated codes in base64: bytes, or two of them, the lower first."""
-        roots = np.sqrt(np.nan_to_num(self.weights), dtype=np.float32)
-        for levels in LEVELS:
-            codes = np.rint(roots * levels).astype(np.uint8 if levels < 256 else "<u2")
-            counts = np.bincount(codes.reshape(-1)[:: max(1, codes.size // 1_000_000)])
-            shares = counts[counts > 0] / counts.sum()
-            expected = codes.size * float(-(shares * np.log2(shares)).sum()) / 8 * 4 / 3
-            if levels == LEVELS[-1] or expected < 1.1 * self.budget:  # deflate may do better than the entropy says
-                packed = base64.b64encode(zlib.compress(codes.tobytes(), 6)).decode()
-                if levels == LEVELS[-1] or len(packed) <= self.budget:
-                    return levels, packed
-        raise AssertionError
+    @property
+    def parts(self) -> int:
+        """In how many parts, each of some layers, it is shown fairly."""
+        return min(len(self.layers), parts(self.weights, self.budget))
+
+    def split(self, count: int) -> list[Attention]:
+        """So many parts of it."""
+        ends = [len(self.layers) * at // count for at in range(count + 1)]
+        return [self._of(slice(*ends[at : at + 2])) for at in range(count)]
+
+    def _of(self, which: slice) -> Attention:
+        measures = (
+            {name: values[which] for name, values in each.items()} for each in (self.measures, self.word_measures)
+        )
+        chosen: dict[str, Any] = dict(zip(("measures", "word_measures"), measures, strict=True))
+        return replace(self, layers=self.layers[which], weights=self.weights[which], **chosen)
 
 
 Panel = Lines | Heatmap | Bars | Scatter | Words | Table | Attention

@@ -41,8 +41,14 @@ class View(ABC):
         """The numbers as arrays, where there may be too many for JSON; else none."""
         return {}
 
-    def save(self, path: str | Path) -> None:
-        """Write numbers (.json, .npz), a figure (.png, .svg) or a page (.html), whole or not at all.
+    def sheets(self) -> list[list[Panel]]:
+        """The panels of each page: one page, but of what would be too large for one."""
+        return [self.panels()]
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write numbers (.json, .npz), a figure (.png, .svg) or a page (.html), whole or not at all; gives what was written.
+
+        What is too large for one page is written to several, view.html, view-2.html and so on, that lead to each other.
 
         Raises:
             InputError: another suffix, arrays where there are none, or the place cannot be written.
@@ -59,13 +65,23 @@ class View(ABC):
             with staged(path.parent) as stage:
                 np.savez(stage / path.name, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
         elif suffix == ".html":
-            write_whole(path, self.page())
+            pages = self.pages(path.name)
+            for name, page in pages.items():
+                write_whole(path.with_name(name), page)
+            return [path.with_name(name) for name in pages]
         else:
             draw(self.title, self.panels(), path)
+        return [path]
 
-    def page(self) -> str:
-        """The page: one HTML text that asks nothing of a network."""
-        found = {"title": self.title, "panels": [panel.as_dict() for panel in self.panels()]}
+    def pages(self, name: str = "view.html") -> dict[str, str]:
+        """HTML by the name of the file, that asks nothing of a network."""
+        sheets, (stem, _, suffix) = self.sheets(), name.rpartition(".")
+        names = [name, *(f"{stem}-{number}.{suffix}" for number in range(2, len(sheets) + 1))]
+        return {name: self._page(sheet, names, at) for at, (name, sheet) in enumerate(zip(names, sheets, strict=True))}
+
+    def _page(self, panels: list[Panel], names: list[str], at: int) -> str:
+        found: dict[str, Any] = {"title": self.title, "panels": [panel.as_dict() for panel in panels]}
+        found |= {"pages": names if len(names) > 1 else [], "here": at}
         before, place, after = _built().partition(PLACE)
         assert place, "the page has a place for its view"
         data = json.dumps(found, ensure_ascii=False, allow_nan=False)

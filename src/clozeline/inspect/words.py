@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clozeline.data import tagged
+
+if TYPE_CHECKING:
+    from clozeline.tokenizer import Tokenizer
+
+
+def readable(tokenizer: Tokenizer, ids: Iterable[int]) -> tuple[str, ...]:
+    """Tokens as a reader knows them: where a vocabulary writes bytes as letters, the text that the bytes are.
+
+    A space before it is ▁, as SentencePiece has it; bytes that are no whole character are \\xf0 and the like.
+    """
+    tokens = [tokenizer.token(int(token_id)) for token_id in ids]
+    if "ByteLevel" not in str(tokenizer._backend.decoder):
+        return tuple(tokens)
+    byte, added = _bytes(), {each.content for each in tokenizer._backend.get_added_tokens_decoder().values()}
+    plain = {token: bytes(byte[sign] for sign in token) for token in {*tokens} - added if byte.keys() >= {*token}}
+    return tuple(_spelled(plain[token]) if token in plain else token for token in tokens)
+
+
+def _spelled(token: bytes) -> str:
+    text = token.decode("utf-8", "backslashreplace")
+    text = re.sub(r"[\x00-\x1f\x7f]", lambda sign: sign[0].encode("unicode_escape").decode(), text)
+    return f"▁{text[1:]}" if text.startswith(" ") else text
+
+
+@cache
+def _bytes() -> dict[str, int]:
+    """The byte that each letter of a byte-level vocabulary stands for (Radford et al. 2019, GPT-2)."""
+    itself = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in itself]
+    return {chr(byte): byte for byte in itself} | {chr(256 + at): byte for at, byte in enumerate(others)}
 
 
 def lettered(text: str) -> list[tuple[int, int]]:

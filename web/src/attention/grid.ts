@@ -36,31 +36,13 @@ function kept(size: number, make: (layer: number, head: number) => Float32Array)
 
 /** Between tokens. */
 export function byToken(panel: Attention, weights: Weights): Grid {
-  const { codes, table, length, heads } = weights;
-  const size = length * length;
   const units = panel.tokens.map((text, start) => ({ text, source: panel.sources[start], start }));
-  const matrix = kept(size, (layer, head) => {
-    const start = (layer * heads + head) * size;
-    const found = new Float32Array(size);
-    for (let at = 0; at < size; at++) found[at] = table[codes[start + at]];
-    return found;
-  });
-  const at = (layer: number, head: number, row: number, column: number): number =>
-    table[codes[(layer * heads + head) * size + row * length + column]];
-  return { units, matrix, at };
-}
-
-/** The text of a word from its pieces, as the usual tokenizers mark them: ##piece, \u0120word, \u2581word. */
-function joined(pieces: readonly string[]): string {
-  if (pieces.length === 1) return pieces[0];
-  return pieces
-    .map((piece, at) => (at ? piece.replace(/^##/, "") : piece.replace(/^[\u0120\u2581](?=.)/, "")))
-    .join("");
+  return { units, matrix: kept(units.length ** 2, weights.head), at: weights.at };
 }
 
 /** Between words: what is read of the pieces of a word is summed, what they read is averaged, so rows sum to 1. */
 export function byWord(panel: Attention, weights: Weights): Grid {
-  const { codes, table, length, heads } = weights;
+  const length = panel.tokens.length;
   const of = new Int32Array(length);
   const starts: number[] = [];
   panel.words.forEach((word, at) => {
@@ -69,17 +51,17 @@ export function byWord(panel: Attention, weights: Weights): Grid {
   });
   const count = starts.length;
   const units = starts.map((start, at) => ({
-    text: joined(panel.tokens.slice(start, starts[at + 1] ?? length)),
+    text: panel.spelled[at],
     source: panel.sources[start],
     start,
   }));
   const matrix = kept(count * count, (layer, head) => {
     const sums = new Float64Array(count * count);
-    let code = (layer * heads + head) * length * length;
-    for (let row = 0; row < length; row++) {
+    const pieced = weights.head(layer, head);
+    for (let row = 0, at = 0; row < length; row++) {
       const from = of[row] * count;
       const pieces = (starts[of[row] + 1] ?? length) - starts[of[row]];
-      for (let column = 0; column < length; column++) sums[from + of[column]] += table[codes[code++]] / pieces;
+      for (let column = 0; column < length; column++) sums[from + of[column]] += pieced[at++] / pieces;
     }
     return Float32Array.from(sums);
   });

@@ -72,7 +72,7 @@ export function headsView({ panel, store, headNumbers, grid, found }: Context): 
   const drawLines = (): void => {
     if (!wires || !view.clientHeight) return;
     const width = canvas.parentElement?.clientWidth ?? 0;
-    drawWires(canvas, wires, panel.heads, { width, height: view.clientHeight, row: ROW, scrolled: view.scrollTop });
+    drawWires(canvas, wires, panel.heads.length, { width, height: view.clientHeight, row: ROW, scrolled: view.scrollTop });
   };
   const lines = perFrame(drawLines);
 

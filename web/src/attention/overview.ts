@@ -6,6 +6,7 @@ import { roving } from "../roving";
 import { exact, short } from "../text";
 import { onTheme } from "../theme";
 import { hideTip, tipAt } from "../tip";
+import type { Value } from "../types";
 import type { Grid } from "./grid";
 import type { Context, Tab } from "./panel";
 import { allowed, type Segment } from "./state";
@@ -23,6 +24,7 @@ interface Tile {
 
 export function overviewView({ panel, store, headNumbers, grid, open }: Context): Tab {
   const measures = Object.keys(panel.measures);
+  const values = (name: string): Value[][] => (store.now.joined ? panel.word_measures : panel.measures)[name];
   let measure = -1;
   let stop: () => void = () => undefined;
   const table = h("div", {
@@ -30,7 +32,7 @@ export function overviewView({ panel, store, headNumbers, grid, open }: Context)
     role: "group",
     "aria-label": "Heads: a row for each layer, a column for each head",
   });
-  table.style.setProperty("--heads", String(panel.heads));
+  table.style.setProperty("--heads", String(panel.heads.length));
   table.append(
     h("span", { class: "corner" }, "layer"),
     ...headNumbers.map((number) => h("span", { class: "number" }, String(number))),
@@ -45,7 +47,7 @@ export function overviewView({ panel, store, headNumbers, grid, open }: Context)
       each.append(value);
       const tip = (): void => {
         const lines = measures.map((key) =>
-          h("span", { class: "pair" }, h("span", { class: "faint" }, key), exact(panel.measures[key][layer][head])),
+          h("span", { class: "pair" }, h("span", { class: "faint" }, key), exact(values(key)[layer][head])),
         );
         tipAt(each, [h("b", {}, `layer ${number}, head ${name}`), ...lines]);
       };
@@ -61,7 +63,7 @@ export function overviewView({ panel, store, headNumbers, grid, open }: Context)
   roving(
     table,
     tiles.map((tile) => tile.button),
-    panel.heads,
+    panel.heads.length,
   );
   const under = h("div", { class: "under" });
   const what = choice(
@@ -84,11 +86,11 @@ export function overviewView({ panel, store, headNumbers, grid, open }: Context)
 
   const paint = (): void => {
     stop();
-    const values = measure < 0 ? [] : panel.measures[measures[measure]];
-    const finite = values.flat().filter((value): value is number => value !== null);
+    const shown = measure < 0 ? [] : values(measures[measure]);
+    const finite = shown.flat().filter((value): value is number => value !== null);
     const [low, high] = finite.length ? [Math.min(...finite), Math.max(...finite)] : [0, 1];
     for (const tile of tiles) {
-      const value = measure < 0 ? null : values[tile.layer][tile.head];
+      const value = measure < 0 ? null : shown[tile.layer][tile.head];
       const said = measure < 0 ? "" : `: ${measures[measure]} ${exact(value)}`;
       tile.button.setAttribute(
         "aria-label",
@@ -101,7 +103,7 @@ export function overviewView({ panel, store, headNumbers, grid, open }: Context)
       tile.button.style.color = back ? ink(back) : "";
     }
     if (measure >= 0) {
-      under.replaceChildren(legend("rising", low, high, measures[measure]));
+      under.replaceChildren(legend("rising", low, high, measures[measure]), h("p", { class: "axes" }, `measured between ${store.now.joined ? "words" : "tokens"}`));
       return;
     }
     under.replaceChildren();

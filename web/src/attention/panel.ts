@@ -1,7 +1,7 @@
 // One attention panel: what is chosen for all views at the top, then heads, matrix and overview as tabs.
 import { h, fresh, perFrame } from "../dom";
 import { frame } from "../frame";
-import { count, exact } from "../text";
+import { count } from "../text";
 import type { Attention } from "../types";
 import { controls } from "./controls";
 import { decode, type Weights } from "./codes";
@@ -62,7 +62,7 @@ export function attention(panel: Attention): HTMLElement {
 
 function fill(panel: Attention, weights: Weights, body: HTMLElement): void {
   const few = panel.tokens.length <= FEW;
-  const heads = new Set(Array.from({ length: few ? panel.heads : Math.min(1, panel.heads) }, (_, at) => at));
+  const heads = new Set(Array.from({ length: few ? panel.heads.length : 1 }, (_, at) => at));
   const store = new Store({
     layer: 0,
     head: 0,
@@ -81,12 +81,11 @@ function fill(panel: Attention, weights: Weights, body: HTMLElement): void {
     const units = grid().units;
     return new Set(query ? [...units.keys()].filter((at) => units[at].text.toLocaleLowerCase().includes(query)) : []);
   };
-  const headNumbers = panel.head_numbers ?? Array.from({ length: panel.heads }, (_, at) => at);
   const open = (layer: number, head: number): void => {
     store.set({ layer, head });
     choose("matrix", true);
   };
-  const context: Context = { panel, store, headNumbers, grid, found, open };
+  const context: Context = { panel, store, headNumbers: panel.heads, grid, found, open };
   const makers: [Name, string, (context: Context) => Tab][] = [
     ["heads", "Heads", headsView],
     ["matrix", "Matrix", matrixView],
@@ -146,12 +145,26 @@ function fill(panel: Attention, weights: Weights, body: HTMLElement): void {
     redraw();
   });
 
-  const size = [count(panel.tokens.length, "token"), count(panel.layers.length, "layer"), count(panel.heads, "head")];
+  const size = [count(panel.tokens.length, "token"), count(panel.layers.length, "layer"), count(panel.heads.length, "head")];
   const facts = h(
     "p",
     { class: "facts" },
-    `${size.join(" \u00B7 ")} \u00B7 weights are exact to \u00B1${exact(panel.error)}`,
+    `${size.join(" \u00B7 ")} \u00B7 ${precision(panel)}`,
   );
   body.append(facts, controls(context), list, ...tabs.map((each) => each.place));
   choose("heads", false);
+}
+
+/** How far the weights that are shown may be from the model's. */
+function precision(panel: Attention): string {
+  const from = panel.bits === 8 ? ` from ${upTo(panel.cutoff)} on` : "";
+  const own = `weights${from} are within ${upTo(100 * panel.share)} % of themselves`;
+  if (!from) return own;
+  return `${own}, smaller ones stand as the mean of those in their row; none is more than ${upTo(panel.error)} off, and rows sum to 1`;
+}
+
+/** A bound in two digits, rounded up. */
+function upTo(value: number): string {
+  const unit = 10 ** (Math.floor(Math.log10(value || 1)) - 1);
+  return String(Number((Math.ceil(value / unit - 1e-9) * unit).toPrecision(2)));
 }
