@@ -30,7 +30,6 @@ from clozeline.train.distributed import ALONE, Group
 from clozeline.train.loop import Diverged
 from clozeline.train.masters import Masters
 from clozeline.train.pretraining_settings import PretrainSettings
-from clozeline.train.sharded import Sharded
 
 Objectives = MaskedAndPairs | ReplacedTokens | DistilledWords
 NAMES = ("mlm", "nsp", "sop", "rtd", "soft", "hidden", "relations")
@@ -81,11 +80,13 @@ class Pretraining:
             raise InputError("compile is for GPUs: on a CPU torch compiles no half-precision product; leave it out.")
         dtype = compute_dtype(settings.precision, device)
         frozen = {name for name, part in objectives.named_parameters() if not part.requires_grad}
-        self.masters: Masters[Any] = (
-            Sharded(objectives, dtype, device, group)
-            if settings.sharded
-            else Masters(objectives, twin(objectives, dtype, device), device, group, frozen)
-        )
+        self.masters: Masters[Any]
+        if settings.sharded:
+            from clozeline.train.sharded import Sharded  # what it needs of torch takes long to load
+
+            self.masters = Sharded(objectives, dtype, device, group)
+        else:
+            self.masters = Masters(objectives, twin(objectives, dtype, device), device, group, frozen)
         for part in self.twin.modules():
             if isinstance(part, MaskedLMHead) and device.type == "cpu" and not settings.sharded:
                 part.reuse_memory()
