@@ -62,22 +62,21 @@ class Read:
         rows = np.flatnonzero(self.sources >= 0)
         if not len(rows):
             rows = np.arange(len(self.tokens))
-        weights, at = self.weights[:, :, rows], np.arange(len(self.tokens))
+        at, special = np.arange(len(self.tokens)), self.sources < 0
         apart = at[None] - rows[:, None]
         same = (self.words[rows, None] == self.words[None]) & (self.words[None] >= 0) & (apart != 0)
-        seen = {"self": apart == 0, "previous": apart == -1, "next": apart == 1, "same word": same}
-        special = self.sources < 0
         # what begins a sequence, and what ends its texts
-        first = {"[CLS]": special & (at == 0), "[SEP]": special & (at > 0)}
+        parts = {"[CLS]": special & (at == 0), "[SEP]": special & (at > 0)}
+        parts |= {"self": apart == 0, "previous": apart == -1, "next": apart == 1, "same word": same}
         if (self.sources == 1).any():
-            seen["other text"] = (self.sources[rows, None] + self.sources[None] == 1) & (self.sources[None] >= 0)
-        logs = np.log(weights, where=weights > 0, out=np.zeros_like(weights))
-        found = {
-            "entropy": -(weights * logs).sum(-1).mean(-1),
-            "distance": (weights * np.abs(apart)).sum(-1).mean(-1),
-        }
-        shares = {name: (weights * place).sum(-1).mean(-1) for name, place in (first | seen).items()}
-        return found | shares
+            parts["other text"] = (self.sources[rows, None] + self.sources[None] == 1) & (self.sources[None] >= 0)
+        shares = np.stack([np.broadcast_to(each, apart.shape).reshape(-1) for each in (np.abs(apart), *parts.values())])
+        found = np.empty((1 + len(shares), *self.weights.shape[:2]))
+        for head in np.ndindex(found.shape[1:]):  # one by one, which stays in the cache
+            weights = self.weights[head][rows].astype(np.float64)
+            logs = np.log(weights, where=weights > 0, out=np.zeros_like(weights))
+            found[:, *head] = [-np.vdot(weights, logs), *(shares @ weights.reshape(-1))]
+        return dict(zip(("entropy", "distance", *parts), found / len(rows), strict=True))
 
     def joined(self) -> Read:
         """The same between words: what is read of a word's pieces summed, what its pieces read averaged; rows sum to 1.
