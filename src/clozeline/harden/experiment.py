@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,13 @@ from clozeline.face import Model, load
 from clozeline.files import write_whole
 from clozeline.harden import arms, mixing
 from clozeline.harden.arms import ARMS, Arm, Judged, Judges
+from clozeline.harden.asking import Asking
 from clozeline.harden.endpoint import Endpoint
 from clozeline.harden.filters import Candidate, Rejected, Sifted, sift
 from clozeline.harden.mixing import Pair
 from clozeline.harden.reading import Data, fingerprint, read, read_cases, shipped_cases, without_leaks
 from clozeline.harden.report import Hardened, compared
-from clozeline.harden.writing import CaseServer, check_labels, path_of, read_template, write_cases
+from clozeline.harden.writing import CaseServer, path_of, read_template
 from clozeline.tasks.text_classification import TextClassification
 from clozeline.train.folder import refuse
 from clozeline.train.settings import Settings
@@ -48,8 +49,6 @@ PROBES = (
 """Sentences that are looked at one by one, before and after, of a suite about sentiment."""
 LEAST = 10
 """Written cases of a capability in the suite, below which it is not picked as the weakest."""
-SHOWN = 6
-"""Training texts that a generator is shown as examples of the style."""
 
 
 def harden(
@@ -165,8 +164,8 @@ class _Work:
     def run(self, *, resume: bool, overwrite: bool) -> Hardened:
         names, notes = own_names(self._base(self.settings.seed), self.judges.suite, self.judges.labels)
         offered = self._offered()
-        endpoint = Endpoint(self.cases, self.out / "cases" / "answers") if isinstance(self.cases, CaseServer) else None
-        second = self._second(names, endpoint)
+        asking = self._asking(names)
+        second = self._second(names, asking)
         encoder = None if self.paraphraser is None else load(self.paraphraser, device=self.device)
         ordinary, reserve = self._divided(offered)
         self._begin(resume, overwrite)  # what is given can be used
@@ -182,7 +181,7 @@ class _Work:
 
         before = arm("before", ordinary)
         chosen = self._chosen(before, offered)
-        raw, said = self._raw(chosen, offered, endpoint, names, ordinary)
+        raw, said = self._raw(chosen, offered, asking, names, ordinary)
         prompts = [read_template("cases", path_of(self.cases.prompt))] if isinstance(self.cases, CaseServer) else []
         sifted = sift(
             raw,
@@ -307,8 +306,14 @@ class _Work:
             )
         return (max(rates, key=rates.__getitem__),)
 
+    def _asking(self, names: Mapping[str, str]) -> Asking | None:
+        if not isinstance(self.cases, CaseServer):
+            return None
+        endpoint = Endpoint(self.cases, self.out / "cases" / "answers")
+        return Asking(self.cases, endpoint, names, [*names] or self.data.labels, self.quiet)
+
     def _second(
-        self, names: Mapping[str, str], endpoint: Endpoint | None
+        self, names: Mapping[str, str], asking: Asking | None
     ) -> Callable[[Sequence[str]], list[str | None]] | None:
         """What gives texts their labels again, as the data call them: the judge, or the server; None: nothing does."""
         if self.judge is not None:
@@ -318,22 +323,13 @@ class _Work:
                 known = own_names(judge, self.judges.suite, None)[0]
                 own = {output: names[name] for name, output in known.items()}
             return lambda texts: [own.get(each.label) for each in judge.predict([*texts])]
-        if not isinstance(self.cases, CaseServer) or not self.cases.second:
-            return None
-        server, labels = self.cases, [*names] or [*self.data.labels]
-
-        def ask(texts: Sequence[str]) -> list[str | None]:
-            assert endpoint is not None
-            found = check_labels(endpoint, texts, labels, path_of(server.check_prompt))
-            return [None if label is None else names.get(label, label) for label in found]
-
-        return ask
+        return asking.again if asking is not None and asking.server.second else None
 
     def _raw(
         self,
         chosen: Sequence[str],
         offered: Mapping[str, Sequence[Candidate]] | None,
-        endpoint: Endpoint | None,
+        asking: Asking | None,
         names: Mapping[str, str],
         ordinary: Sequence[Pair],
     ) -> tuple[list[Candidate | Rejected], list[str]]:
@@ -342,10 +338,13 @@ class _Work:
         if offered is not None:
             raw: list[Candidate | Rejected] = [case for name in chosen for case in offered[name]]
         else:
-            assert isinstance(self.cases, CaseServer) and endpoint is not None
-            asked = (self.cases, endpoint, names, ordinary, said)
-            raw = [case for name in chosen for case in self._asked(name, len(chosen), *asked)]
-            said.append(f"{endpoint.settings.model} wrote the cases. {endpoint.spent()}")
+            assert asking is not None
+            wanted, about = (
+                asking.wanted(mixing.rows_of(self.share, len(ordinary)), len(chosen)),
+                self.judges.suite.about,
+            )
+            raw = [case for name in chosen for case in asking.cases(name, about[name], wanted, ordinary, said)]
+            said.append(f"{asking.server.model} wrote the cases. {asking.endpoint.spent()}")
         return [
             dataclasses.replace(case, label=names.get(case.label, case.label)) if isinstance(case, Candidate) else case
             for case in raw
@@ -363,24 +362,3 @@ class _Work:
             )
         if not sifted.kept:
             raise InputError(f"No case is left to train on: {sifted}")
-
-    def _asked(
-        self,
-        name: str,
-        several: int,
-        server: CaseServer,
-        endpoint: Endpoint,
-        names: Mapping[str, str],
-        ordinary: Sequence[Pair],
-        said: list[str],
-    ) -> Iterator[Candidate | Rejected]:
-        labels = [*names] or [*self.data.labels]
-        wanted = -(-mixing.rows_of(self.share, len(ordinary)) // (several * len(labels)))
-        back = {output: label for label, output in names.items()}
-        shortest = sorted(ordinary, key=lambda pair: len(pair[0]))[: len(ordinary) // 4 + SHOWN]
-        style = [(text, back.get(label, label)) for text, label in shortest[:: max(1, len(shortest) // SHOWN)][:SHOWN]]
-        given: dict[str, Any] = dict(per_request=server.per_request, template=path_of(server.prompt), examples=style)
-        about = self.judges.suite.about[name]
-        short = yield from write_cases(endpoint, capability=name, about=about, labels=labels, wanted=wanted, **given)
-        if short is not None:
-            said.append(short)
