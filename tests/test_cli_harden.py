@@ -148,6 +148,21 @@ def test_a_suite_slices_and_label_errors_are_printed_and_drawn(
         (["harden", "MODEL", "--train", "train.csv", "--test", "test.csv", "--suite-labels", "a"], ["positive=1"]),
         (["harden", "MODEL", "--train", "none.csv", "--test", "test.csv"], ["none.csv"]),
         (["harden", "MODEL", "--train", "train.csv", "--test", "test.csv", "--capability", "sarkasm"], ["sarcasm"]),
+        (
+            [
+                "harden",
+                "MODEL",
+                "--train",
+                "train.csv",
+                "--test",
+                "test.csv",
+                "--capability",
+                "negation",
+                "--capability",
+                "sarcasm,ironie",
+            ],
+            ["'ironie'", "did you mean 'irony'"],
+        ),
         (["harden", "MODEL", "tests=x"], ["'test'"]),
     ],
 )
@@ -177,6 +192,7 @@ def test_every_key_of_a_recipe_reaches_the_work(run: Run, tmp_path: Path, monkey
     given |= {"columns": "t,l", "suite_labels": "positive=1", "encoding": "latin-1", "long": "head_tail"}
     given |= {"max_length": "64", "out": str(tmp_path), "seeds": "7", "device": "cpu", "epochs": "9"}
     flags = [part for name, value in (given | server).items() for part in ("--" + name.replace("_", "-"), value)]
+    flags += ["--capability", "z"]
     with pytest.raises(Stopped):
         run("harden", "m", *flags, "--no-second", "--probe", "One.", "--resume")
     told = {name for name in harden_recipe.KEYS if not harden_recipe.KEYS[name].setting}
@@ -190,7 +206,7 @@ def test_every_key_of_a_recipe_reaches_the_work(run: Run, tmp_path: Path, monkey
         name: given[name] for name in ("train", "validation", "suite", "judge", "paraphraser", "extra", "text")
     }
     wanted |= {"label": "l", "encoding": "latin-1", "out": str(tmp_path), "device": "cpu", "model": "m", "share": 0.3}
-    wanted |= {"test": ("b", "c"), "capability": ("x", "y"), "words": (4, 50), "columns": ("t", "l"), "seeds": 7}
+    wanted |= {"test": ("b", "c"), "capability": ("x", "y", "z"), "words": (4, 50), "columns": ("t", "l"), "seeds": 7}
     wanted |= {"labels": {"positive": "1"}, "probes": ("One.",), "resume": True, "overwrite": False, "quiet": False}
     assert got == wanted
 

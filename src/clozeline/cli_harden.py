@@ -10,14 +10,21 @@ from cyclopts import App, Parameter
 
 from clozeline import harden_recipe
 from clozeline.files import write_whole
-from clozeline.flags import FIRST, HardenFlags, Json, Switch
+from clozeline.flags import DATA, FIRST, HardenFlags, Json, Switch
+from clozeline.harden_recipe import KEYS
 
 
 def harden(
     model: str,
     /,
     *changes: str,
-    probe: Annotated[tuple[str, ...], Parameter(negative=(), help="A sentence to look at; may be repeated.")] = (),
+    capability: Annotated[
+        tuple[str, ...],
+        Parameter(negative=(), show_default=False, group=DATA, help=f"{KEYS['capability'].help} May be repeated."),
+    ] = (),
+    probe: Annotated[
+        tuple[str, ...], Parameter(negative=(), show_default=False, help="A sentence to look at; may be repeated.")
+    ] = (),
     flags: Annotated[HardenFlags | None, Parameter(name="*")] = None,
     resume: Switch = False,
     overwrite: Switch = False,
@@ -39,7 +46,8 @@ def harden(
     from clozeline.tasks.text_classification import TextClassification
 
     given = {} if flags is None else vars(flags)
-    recipe = harden_recipe.resolve(model, changes, given | ({"probes": probe} if probe else {}))
+    repeated = {"probes": probe, "capability": ",".join(capability)}
+    recipe = harden_recipe.resolve(model, changes, given | {name: value for name, value in repeated.items() if value})
     cases: Any = recipe.cases
     if recipe.url is not None:
         assert recipe.generator is not None

@@ -120,7 +120,7 @@ def harden(
     where = Columns(text=text, label=label, names=columns, encoding=encoding)
     data = read(task, where, train, validation, given, extra)
     judged_by = any_suite(suite, len(data.labels))
-    names = [capability] if isinstance(capability, str) else list(capability)
+    names = [capability] if isinstance(capability, str) else list(dict.fromkeys(capability))
     for name in names:
         if name not in judged_by.about:
             raise InputError(f"Suite {judged_by.name} has no capability {name!r}: {nearest(name, judged_by.about)}")
