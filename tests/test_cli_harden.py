@@ -117,6 +117,40 @@ def test_a_server_is_paid_once_though_the_loop_is_killed(
     assert "The report:" in again
 
 
+def test_a_dry_run_counts_what_the_run_does_and_asks_nobody(
+    run: Run, tiny: Path, files: Path, tmp_path: Path, server: FakeServer
+) -> None:
+    out, cases = tmp_path / "out", tmp_path / "cases.jsonl"
+    texts = [(f"{SLANG[label]} {' '.join(f'{letter * 3}{at}' for at in range(6))}", label)
+             for label in SLANG for letter in {"negative": "abcdef", "positive": "ghijkl"}[label]]  # fmt: skip
+    cases.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in texts) + "\n")
+    words = command(tiny, files, out, "--cases", str(cases), "--probe", "w1 w40")
+    plan = json.loads(fine(run(*words, "--dry-run", "--json")))
+    assert {path.name for path in tmp_path.iterdir()} == {"cases.jsonl"}
+    assert (
+        plan["one"]["train"]["labels"] == {"negative": 60, "positive": 60}
+        and plan["one"]["validation"]["examples"] == 40
+    )
+    assert (plan["tests"], plan["suite"]) == ({str(files / "test.csv"): 60}, {"slang": 20, "usual": 20})
+    assert (plan["probes"], plan["cases"], plan["asked"], plan["models"]) == (1, {"slang": 12}, None, 3)
+    assert plan["seconds"] > 3 * plan["one"]["seconds"], "judging takes time too"
+    report = json.loads(fine(run(*words, "--json")))
+    assert report["rows"]["cases"] == 12, "the filters leave all"
+    for arm in ("before", "after", "control"):
+        rows = (out / "data" / f"{arm}.jsonl").read_text().splitlines()
+        steps = [json.loads(line)["step"] for line in (out / arm / "seed-0" / "metrics.jsonl").read_text().splitlines()]
+        assert (len(rows), max(steps)) == (plan["rows"][arm], plan["steps"][arm]), arm
+    shown = fine(run(*words, "--dry-run"))
+    assert (
+        "12 of slang, before the filters" in shown and "models      3, 1 of each arm: before 120 rows, 8 steps" in shown
+    )
+    asked = ("--url", server.url + "?key=hidden", "--generator", "tiny-llm", "--per-request", "4")
+    shown = fine(run(*command(tiny, files, tmp_path / "other", *asked), "--dry-run"))
+    assert "tiny-llm at http://127" in shown and "hidden" not in shown
+    assert "15 of each of negative, positive, at slang: 8 to 24 requests of 4, then for their labels" in shown
+    assert not server.asked and not (tmp_path / "other").exists()
+
+
 def test_a_suite_slices_and_label_errors_are_printed_and_drawn(
     run: Run, trained: Path, files: Path, tmp_path: Path
 ) -> None:
@@ -180,8 +214,8 @@ def test_every_key_of_a_recipe_reaches_the_work(run: Run, tmp_path: Path, monkey
     class Stopped(Exception):
         pass
 
-    def work(model: str, train: str, test: Any, validation: str, **given: Any) -> None:
-        got.update(given, model=model, train=train, test=test, validation=validation)
+    def work(**given: Any) -> None:
+        got.update(given)
         raise Stopped
 
     monkeypatch.setattr("clozeline.harden.experiment.harden", work)

@@ -109,9 +109,45 @@ def harden(
     Raises:
         InputError: data, suite or model cannot be used, no case is left, or `out` holds another run.
     """
-    out = Path(out)
+    refuse(Path(out), resume=resume, overwrite=overwrite)
+    ready = prepare(
+        model, train, test, validation, suite=suite, capability=capability, cases=cases, extra=extra, judge=judge,
+        paraphraser=paraphraser, words=words, share=share, probes=probes, task=task, labels=labels, text=text, label=label,
+        columns=columns, encoding=encoding, out=out, quiet=quiet, seeds=seeds, device=device,
+        settings=(settings or Settings()).replace(**changes),
+    )  # fmt: skip
+    return ready.run(resume=resume, overwrite=overwrite)
+
+
+def prepare(
+    model: str | Path,
+    train: str | Path,
+    test: str | Path | Sequence[str | Path],
+    validation: str | Path | None,
+    *,
+    suite: str | Path,
+    capability: str | Sequence[str],
+    cases: str | Path | CaseServer | None,
+    extra: str | Path | None,
+    judge: str | Path | None,
+    paraphraser: str | Path | None,
+    words: tuple[int, int],
+    share: float,
+    probes: Sequence[str] | None,
+    task: TextClassification | None,
+    labels: Mapping[str, str] | None,
+    text: str | None,
+    label: str | None,
+    columns: Sequence[str] | None,
+    encoding: str,
+    out: str | Path,
+    quiet: bool,
+    seeds: int,
+    settings: Settings,
+    device: str | None,
+) -> Work:
+    """Read what a run needs, as `harden` is given it; writes nothing."""
     given = [test] if isinstance(test, str | Path) else list(test)
-    chosen = (settings or Settings()).replace(**changes)
     task = task or TextClassification()
     if not 0 < share < 1:
         raise InputError(f"share is {share}; it is a part of the training rows, such as 0.1.")
@@ -126,21 +162,19 @@ def harden(
             raise InputError(f"Suite {judged_by.name} has no capability {name!r}: {nearest(name, judged_by.about)}")
     if probes is None:
         probes = PROBES if str(suite) == "sentiment" else ()
-    refuse(out, resume=resume, overwrite=overwrite)
     held = {f"test {name}": texts for name, texts in data.tests.items()}
     held |= {f"suite {judged_by.name}": judged_by.texts(), "probe sentences": [*probes]}
     held |= {} if data.validation is None else {"validation": [text for text, _ in data.validation]}
     data, notes = without_leaks(data, held)
     judges = Judges(tuple(map(str, given)), where, judged_by, labels, tuple(probes))
-    work = _Work(
-        out, model, task.with_outputs(data.labels), data, cases, chosen, judges, tuple(names), share, seeds, device,
+    return Work(
+        Path(out), model, task.with_outputs(data.labels), data, cases, settings, judges, tuple(names), share, seeds, device,
         quiet, judge, paraphraser, words, held, tuple(notes),
     )  # fmt: skip
-    return work.run(resume=resume, overwrite=overwrite)
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """One run in its folder."""
 
     out: Path
@@ -162,18 +196,18 @@ class _Work:
     notes: tuple[str, ...]
 
     def run(self, *, resume: bool, overwrite: bool) -> Hardened:
-        names, notes = own_names(self._base(self.settings.seed), self.judges.suite, self.judges.labels)
-        offered = self._offered()
-        asking = self._asking(names)
+        names, notes = own_names(self.base(self.settings.seed), self.judges.suite, self.judges.labels)
+        offered = self.offered()
+        asking = self.asking(names)
         second = self._second(names, asking)
         encoder = None if self.paraphraser is None else load(self.paraphraser, device=self.device)
-        ordinary, reserve = self._divided(offered)
+        ordinary, reserve = self.divided(offered)
         self._begin(resume, overwrite)  # what is given can be used
         validation = None if self.data.validation is None else self._write("validation", self.data.validation)
 
         def arm(name: Arm, rows: list[Pair]) -> Judged:
             given: tuple[Any, ...] = (self.judges, self.out, self.settings, self.seeds, self.quiet)
-            return arms.train(name, self._base, self._write(name, rows), validation, *given)
+            return arms.train(name, self.base, self._write(name, rows), validation, *given)
 
         def vectors(texts: Sequence[str]) -> np.ndarray:
             assert encoder is not None
@@ -245,7 +279,7 @@ class _Work:
                 )
         write_whole(run, json.dumps(now | {"finished": False}, indent=2) + "\n")
 
-    def _base(self, seed: int) -> Model:
+    def base(self, seed: int) -> Model:
         return load(self.model, self.task, device=self.device, seed=seed)
 
     def _write(self, name: str, rows: Sequence[Pair]) -> Path:
@@ -259,7 +293,7 @@ class _Work:
         write_whole(path, content)
         return path
 
-    def _offered(self) -> dict[str, list[Candidate]] | None:
+    def offered(self) -> dict[str, list[Candidate]] | None:
         """The cases that there are, by capability; None where a server writes what is wanted."""
         if isinstance(self.cases, CaseServer):
             return None
@@ -271,23 +305,15 @@ class _Work:
                 raise InputError(f"{place} has no case of {name!r}: {nearest(name, found)}")
         return found
 
-    def _divided(self, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[list[Pair], list[Pair]]:
+    def most(self, offered: Mapping[str, Sequence[Candidate]] | None) -> int | None:
+        """The most cases that there may be; None where a server writes them."""
+        if offered is None:
+            return None
+        return sum(len(offered[name]) for name in self.capabilities) or max(map(len, offered.values()))
+
+    def divided(self, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[list[Pair], list[Pair]]:
         """The ordinary training examples of every arm, and those that only the control gets some of."""
-        train, extra, seed = self.data.train, self.data.extra, self.settings.seed
-        most = None
-        if offered is not None:
-            most = sum(len(offered[name]) for name in self.capabilities) or max(map(len, offered.values()))
-        if extra is None:
-            count = round(self.share * len(train))
-            return mixing.put_aside(train, count if most is None else min(count, most), seed)
-        known = {text for text, _ in train}
-        reserve = mixing.shuffled([pair for pair in extra if pair[0] not in known], seed)
-        count = mixing.rows_of(self.share, len(train))
-        if len(reserve) < (wanted := count if most is None else min(count, most)):
-            raise InputError(
-                f"The control needs {wanted} ordinary examples that no other model has; extra has {len(reserve)}, give more."
-            )
-        return train, reserve
+        return mixing.divided(self.data.train, self.data.extra, self.share, self.most(offered), self.settings.seed)
 
     def _chosen(self, before: Judged, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[str, ...]:
         """The capabilities named, or the one of those with cases that the models before fail at most."""
@@ -306,7 +332,7 @@ class _Work:
             )
         return (max(rates, key=rates.__getitem__),)
 
-    def _asking(self, names: Mapping[str, str]) -> Asking | None:
+    def asking(self, names: Mapping[str, str]) -> Asking | None:
         if not isinstance(self.cases, CaseServer):
             return None
         endpoint = Endpoint(self.cases, self.out / "cases" / "answers")

@@ -26,6 +26,7 @@ log = logging.getLogger("clozeline")
 
 MALFORMED, OTHER_LABEL = "malformed", "label"
 FRUITLESS = 3  # answers in a row without a new case, after which a label is given up
+TIMES = 3  # at most so many requests as are needed where every answer is good
 SHOWN = 500  # characters kept of what could not be read
 
 SLOTS = {
@@ -132,7 +133,7 @@ def write_cases(
         per_request: texts that one request asks for.
         template: a prompt of the user's; see `read_template`.
         examples: texts with their labels.
-        most_requests: of all labels together; None: three times what is needed when every answer is good.
+        most_requests: of all labels together; None: `TIMES` what is needed when every answer is good.
         tell: told after each answer how many there are of those wanted, and how many were rejected.
 
     Returns:
@@ -151,7 +152,7 @@ def write_cases(
         "examples": shown or "(none)",
     }
     if most_requests is None:
-        most_requests = 3 * len(labels) * -(-wanted // per_request)
+        most_requests = TIMES * len(labels) * -(-wanted // per_request)
     seen: set[str] = set()
     kept, asked, fruitless, rejected = Counter[str](), Counter[str](), Counter[str](), 0
     while turn := [label for label in labels if kept[label] < wanted and fruitless[label] < FRUITLESS]:
