@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,48 @@ def test_a_server_is_paid_once_though_the_loop_is_killed(
     assert fine(run("predict", report["model"], "w40 w1")).count("\t") == 2
     again = fine(run("harden", tmp_path / "out" / "recipe.toml", f"out={tmp_path / 'again'}", "seeds=1"))
     assert "The report:" in again
+
+
+def test_two_processes_share_a_run_and_a_kill_of_one_loses_no_model(
+    run: Run, tiny: Path, files: Path, tmp_path: Path
+) -> None:
+    """The first is killed in the middle of a model; the second has trained others meanwhile, and goes on with that one."""
+    cases = tmp_path / "cases.jsonl"
+    lines = (json.dumps({"text": f"{SLANG[label]} {text}", "label": label}) for text, label in reviews(40, 30, 6, 12))
+    cases.write_text("\n".join(lines) + "\n")
+
+    def words(out: str) -> list[str]:
+        found = command(tiny, files, tmp_path / out, "--cases", str(cases))
+        for flag, value in (("--seeds", "2"), ("--epochs", "10")):
+            found[found.index(flag) + 1] = value
+        return found
+
+    def begun(name: str) -> tuple[subprocess.Popen[bytes], Path]:
+        log = tmp_path / name
+        given = [sys.executable, "-m", "clozeline", *words("out"), "--resume"]
+        with log.open("wb") as said:
+            return subprocess.Popen(given, env=environment(), stdout=subprocess.DEVNULL, stderr=said), log
+
+    def models(log: Path) -> list[str]:
+        return re.findall(r"^\w+: model \d of 2", log.read_text(), re.MULTILINE)
+
+    whole = json.loads(fine(run(*words("whole"), "--json")))
+    (first, killed), (second, other) = begun("first.txt"), begun("second.txt")
+    until = time.monotonic() + 200
+    while not (models(other) and re.search(r"(?s)model .*model .*step [2-5]\d/80", killed.read_text())):
+        assert time.monotonic() < until, killed.read_text()
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    judged = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/seed-*.json")}
+    assert second.wait(300) == 0
+    assert {path: path.stat().st_mtime_ns for path in judged} == judged, "no model is judged twice"
+    trained = sorted(models(killed) + models(other))
+    again = [one for one in trained if trained.count(one) > 1]
+    assert len({*trained}) == 6 and again == [models(killed)[-1]] * 2, "only the one under way is gone on with"
+    assert "Going on from step" in other.read_text()
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report | {"model": ""} == whole | {"model": ""}
 
 
 def test_a_dry_run_counts_what_the_run_does_and_asks_nobody(

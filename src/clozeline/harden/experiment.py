@@ -206,7 +206,7 @@ class Work:
         validation = None if self.data.validation is None else self._write("validation", self.data.validation)
 
         def arm(name: Arm, rows: list[Pair]) -> Judged:
-            given: tuple[Any, ...] = (self.judges, self.out, self.settings, self.seeds, self.quiet)
+            given: tuple[Any, ...] = (self.judges, self.out, self.settings, self.seeds, self.quiet, self.device)
             return arms.train(name, self.base, self._write(name, rows), validation, *given)
 
         def vectors(texts: Sequence[str]) -> np.ndarray:
