@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,82 @@ def test_a_server_is_paid_once_though_the_loop_is_killed(
     assert "The report:" in again
 
 
+def test_two_processes_share_a_run_and_a_kill_of_one_loses_no_model(
+    run: Run, tiny: Path, files: Path, tmp_path: Path
+) -> None:
+    """The first is killed in the middle of a model; the second has trained others meanwhile, and goes on with that one."""
+    cases = tmp_path / "cases.jsonl"
+    lines = (json.dumps({"text": f"{SLANG[label]} {text}", "label": label}) for text, label in reviews(40, 30, 6, 12))
+    cases.write_text("\n".join(lines) + "\n")
+
+    def words(out: str) -> list[str]:
+        found = command(tiny, files, tmp_path / out, "--cases", str(cases))
+        for flag, value in (("--seeds", "2"), ("--epochs", "10")):
+            found[found.index(flag) + 1] = value
+        return found
+
+    def begun(name: str) -> tuple[subprocess.Popen[bytes], Path]:
+        log = tmp_path / name
+        given = [sys.executable, "-m", "clozeline", *words("out"), "--resume"]
+        with log.open("wb") as said:
+            return subprocess.Popen(given, env=environment(), stdout=subprocess.DEVNULL, stderr=said), log
+
+    def models(log: Path) -> list[str]:
+        return re.findall(r"^\w+: model \d of 2", log.read_text(), re.MULTILINE)
+
+    whole = json.loads(fine(run(*words("whole"), "--json")))
+    (first, killed), (second, other) = begun("first.txt"), begun("second.txt")
+    until = time.monotonic() + 200
+    while not (models(other) and re.search(r"(?s)model .*model .*step [2-5]\d/80", killed.read_text())):
+        assert time.monotonic() < until, killed.read_text()
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    judged = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/seed-*.json")}
+    assert second.wait(300) == 0
+    assert {path: path.stat().st_mtime_ns for path in judged} == judged, "no model is judged twice"
+    trained = sorted(models(killed) + models(other))
+    again = [one for one in trained if trained.count(one) > 1]
+    assert len({*trained}) == 6 and again == [models(killed)[-1]] * 2, "only the one under way is gone on with"
+    assert "Going on from step" in other.read_text()
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report | {"model": ""} == whole | {"model": ""}
+
+
+def test_a_dry_run_counts_what_the_run_does_and_asks_nobody(
+    run: Run, tiny: Path, files: Path, tmp_path: Path, server: FakeServer
+) -> None:
+    out, cases = tmp_path / "out", tmp_path / "cases.jsonl"
+    texts = [(f"{SLANG[label]} {' '.join(f'{letter * 3}{at}' for at in range(6))}", label)
+             for label in SLANG for letter in {"negative": "abcdef", "positive": "ghijkl"}[label]]  # fmt: skip
+    cases.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in texts) + "\n")
+    words = command(tiny, files, out, "--cases", str(cases), "--probe", "w1 w40")
+    plan = json.loads(fine(run(*words, "--dry-run", "--json")))
+    assert {path.name for path in tmp_path.iterdir()} == {"cases.jsonl"}
+    assert (
+        plan["one"]["train"]["labels"] == {"negative": 60, "positive": 60}
+        and plan["one"]["validation"]["examples"] == 40
+    )
+    assert (plan["tests"], plan["suite"]) == ({str(files / "test.csv"): 60}, {"slang": 20, "usual": 20})
+    assert (plan["probes"], plan["cases"], plan["asked"], plan["models"]) == (1, {"slang": 12}, None, 3)
+    assert plan["seconds"] > 3 * plan["one"]["seconds"], "judging takes time too"
+    report = json.loads(fine(run(*words, "--json")))
+    assert report["rows"]["cases"] == 12, "the filters leave all"
+    for arm in ("before", "after", "control"):
+        rows = (out / "data" / f"{arm}.jsonl").read_text().splitlines()
+        steps = [json.loads(line)["step"] for line in (out / arm / "seed-0" / "metrics.jsonl").read_text().splitlines()]
+        assert (len(rows), max(steps)) == (plan["rows"][arm], plan["steps"][arm]), arm
+    shown = fine(run(*words, "--dry-run"))
+    assert (
+        "12 of slang, before the filters" in shown and "models      3, 1 of each arm: before 120 rows, 8 steps" in shown
+    )
+    asked = ("--url", server.url + "?key=hidden", "--generator", "tiny-llm", "--per-request", "4")
+    shown = fine(run(*command(tiny, files, tmp_path / "other", *asked), "--dry-run"))
+    assert "tiny-llm at http://127" in shown and "hidden" not in shown
+    assert "15 of each of negative, positive, at slang: 8 to 24 requests of 4, then for their labels" in shown
+    assert not server.asked and not (tmp_path / "other").exists()
+
+
 def test_a_suite_slices_and_label_errors_are_printed_and_drawn(
     run: Run, trained: Path, files: Path, tmp_path: Path
 ) -> None:
@@ -148,6 +225,21 @@ def test_a_suite_slices_and_label_errors_are_printed_and_drawn(
         (["harden", "MODEL", "--train", "train.csv", "--test", "test.csv", "--suite-labels", "a"], ["positive=1"]),
         (["harden", "MODEL", "--train", "none.csv", "--test", "test.csv"], ["none.csv"]),
         (["harden", "MODEL", "--train", "train.csv", "--test", "test.csv", "--capability", "sarkasm"], ["sarcasm"]),
+        (
+            [
+                "harden",
+                "MODEL",
+                "--train",
+                "train.csv",
+                "--test",
+                "test.csv",
+                "--capability",
+                "negation",
+                "--capability",
+                "sarcasm,ironie",
+            ],
+            ["'ironie'", "did you mean 'irony'"],
+        ),
         (["harden", "MODEL", "tests=x"], ["'test'"]),
     ],
 )
@@ -165,8 +257,8 @@ def test_every_key_of_a_recipe_reaches_the_work(run: Run, tmp_path: Path, monkey
     class Stopped(Exception):
         pass
 
-    def work(model: str, train: str, test: Any, validation: str, **given: Any) -> None:
-        got.update(given, model=model, train=train, test=test, validation=validation)
+    def work(**given: Any) -> None:
+        got.update(given)
         raise Stopped
 
     monkeypatch.setattr("clozeline.harden.experiment.harden", work)
@@ -177,6 +269,7 @@ def test_every_key_of_a_recipe_reaches_the_work(run: Run, tmp_path: Path, monkey
     given |= {"columns": "t,l", "suite_labels": "positive=1", "encoding": "latin-1", "long": "head_tail"}
     given |= {"max_length": "64", "out": str(tmp_path), "seeds": "7", "device": "cpu", "epochs": "9"}
     flags = [part for name, value in (given | server).items() for part in ("--" + name.replace("_", "-"), value)]
+    flags += ["--capability", "z"]
     with pytest.raises(Stopped):
         run("harden", "m", *flags, "--no-second", "--probe", "One.", "--resume")
     told = {name for name in harden_recipe.KEYS if not harden_recipe.KEYS[name].setting}
@@ -190,7 +283,7 @@ def test_every_key_of_a_recipe_reaches_the_work(run: Run, tmp_path: Path, monkey
         name: given[name] for name in ("train", "validation", "suite", "judge", "paraphraser", "extra", "text")
     }
     wanted |= {"label": "l", "encoding": "latin-1", "out": str(tmp_path), "device": "cpu", "model": "m", "share": 0.3}
-    wanted |= {"test": ("b", "c"), "capability": ("x", "y"), "words": (4, 50), "columns": ("t", "l"), "seeds": 7}
+    wanted |= {"test": ("b", "c"), "capability": ("x", "y", "z"), "words": (4, 50), "columns": ("t", "l"), "seeds": 7}
     wanted |= {"labels": {"positive": "1"}, "probes": ("One.",), "resume": True, "overwrite": False, "quiet": False}
     assert got == wanted
 

@@ -10,17 +10,25 @@ from cyclopts import App, Parameter
 
 from clozeline import harden_recipe
 from clozeline.files import write_whole
-from clozeline.flags import FIRST, HardenFlags, Json, Switch
+from clozeline.flags import DATA, FIRST, HardenFlags, Json, Switch
+from clozeline.harden_recipe import KEYS
 
 
 def harden(
     model: str,
     /,
     *changes: str,
-    probe: Annotated[tuple[str, ...], Parameter(negative=(), help="A sentence to look at; may be repeated.")] = (),
+    capability: Annotated[
+        tuple[str, ...],
+        Parameter(negative=(), show_default=False, group=DATA, help=f"{KEYS['capability'].help} May be repeated."),
+    ] = (),
+    probe: Annotated[
+        tuple[str, ...], Parameter(negative=(), show_default=False, help="A sentence to look at; may be repeated.")
+    ] = (),
     flags: Annotated[HardenFlags | None, Parameter(name="*")] = None,
     resume: Switch = False,
     overwrite: Switch = False,
+    dry_run: Switch = False,
     as_json: Json = False,
 ) -> None:
     """Find what a classifier reads worst, train on cases of it, and say whether that helped, and what it harmed.
@@ -33,13 +41,17 @@ def harden(
         changes: KEY=VALUE changes.
         resume: Go on with the unfinished run in the folder; what a server has written is not asked for again.
         overwrite: Begin anew though the folder holds a run.
+        dry_run: Print what would be done, with memory and time; write nothing, ask no server.
     """
     from clozeline.harden.experiment import harden as work
+    from clozeline.harden.experiment import prepare
+    from clozeline.harden.plan import planned
     from clozeline.harden.writing import CaseServer
     from clozeline.tasks.text_classification import TextClassification
 
-    given = {} if flags is None else vars(flags)
-    recipe = harden_recipe.resolve(model, changes, given | ({"probes": probe} if probe else {}))
+    given: dict[str, Any] = {} if flags is None else vars(flags)
+    repeated = {"probes": probe, "capability": ",".join(capability)}
+    recipe = harden_recipe.resolve(model, changes, given | {name: value for name, value in repeated.items() if value})
     cases: Any = recipe.cases
     if recipe.url is not None:
         assert recipe.generator is not None
@@ -52,23 +64,16 @@ def harden(
         cases = CaseServer(recipe.url, recipe.generator, **asked)
     options = {"long": recipe.long, "max_length": recipe.max_length}
     task = TextClassification(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
-    same = "suite capability extra judge paraphraser share probes text label encoding out seeds settings device"
-    given = {name: getattr(recipe, name) for name in same.split()}
-    found = work(
-        recipe.model,
-        recipe.train,
-        recipe.test,
-        recipe.validation,
-        cases=cases,
-        words=(recipe.case_words[0], recipe.case_words[1]),
-        task=task,
-        labels=recipe.labels(),
-        columns=recipe.columns or None,
-        resume=resume,
-        overwrite=overwrite,
-        quiet=not FIRST,
-        **given,
-    )
+    same = "model train test validation suite capability extra judge paraphraser share probes text label encoding out seeds"
+    given = {name: getattr(recipe, name) for name in (*same.split(), "settings", "device")}
+    given |= {"cases": cases, "words": (recipe.case_words[0], recipe.case_words[1]), "task": task}
+    given |= {"labels": recipe.labels(), "columns": recipe.columns or None, "quiet": not FIRST}
+    if dry_run:
+        plan = planned(prepare(**given))
+        if FIRST:
+            print(json.dumps(plan.as_dict()) if as_json else plan)
+        return
+    found = work(**given, resume=resume, overwrite=overwrite)
     write_whole(Path(recipe.out) / "recipe.toml", recipe.to_toml())
     if as_json:
         print(json.dumps(found.as_dict(), ensure_ascii=False))

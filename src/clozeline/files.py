@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed."""
+"""Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed; and locked ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes that share a folder may do the same work there twice
+    fcntl = None  # type: ignore[assignment]
 
 from clozeline.errors import InputError
 
@@ -54,6 +60,23 @@ def staged(folder: Path) -> Iterator[Path]:
         if (why := _why(error)) is None:
             raise
         raise InputError(f"Cannot write to {folder}: {why}. Nothing there was changed.") from error
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[BinaryIO | None]:
+    """A file that no other process locks until the block ends, or this process is killed; it is made where it is not there.
+
+    wait: while another one has it; else None is given then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield None
+        else:
+            yield file
 
 
 def _flush(path: Path) -> None:

@@ -100,4 +100,4 @@ else:
     own = pretraining_recipe.KEYS
     both = {name: replace(key, default=None) if name in own and key != own[name] else key for name, key in KEYS.items()}
     DistillFlags = _flags("DistillFlags", own | both, ("model", "train", "corpus", "teacher", "task", *NEEDLESS))
-    HardenFlags = _flags("HardenFlags", harden_recipe.KEYS, ("model", "probes", *DISTILLING))
+    HardenFlags = _flags("HardenFlags", harden_recipe.KEYS, ("model", "capability", "probes", *DISTILLING))

@@ -87,6 +87,20 @@ def test_cases_that_help_are_called_so_and_everything_is_reported(
     assert [each.label for each in model.predict(["w1 w40 w2", "w3 good w1"])] == ["negative", "positive"]
 
 
+def test_models_are_judged_where_they_are_trained(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices: list[object] = []
+
+    def load(name: Path, *, device: object = None, **given: Any) -> cl.Model:
+        devices.append(device)
+        return cl.load(name, device="cpu", **given)
+
+    monkeypatch.setattr("clozeline.harden.arms.load", load)
+    run(tiny, files, cases(slang(20, 7)), tmp_path / "out", seeds=1, epochs=1, device="cpu")
+    assert devices == ["cpu"] * 3
+
+
 def test_useless_cases_change_nothing(tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path) -> None:
     found = run(tiny, files, cases(reviews(120, 8)), tmp_path / "out")
     assert found.verdict == "unchanged", found

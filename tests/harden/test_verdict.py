@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
-from clozeline.harden.verdict import _above, _quantile, change, corrected
+from clozeline.harden.verdict import _above, _quantile, change, corrected, level
 
 
 @pytest.mark.parametrize("freedom", [1.0, 1.7, 4.0, 30.5, 24999.0])
@@ -71,3 +74,21 @@ def test_it_says_what_it_found() -> None:
     assert str(found).startswith("accuracy 0.0 % to 100.0 %, +100.0 points")
     assert found.as_dict()["verdict"] == "improved"
     assert found.as_dict()["seeds"] == 2
+
+
+@pytest.mark.parametrize(("seeds", "examples"), [(5, 40), (3, 400), (1, 200)])
+def test_a_level_is_within_its_interval_as_often_as_it_says(seeds: int, examples: int) -> None:
+    """Of one seed only the examples are chance, so that its model's own level is what is held."""
+    random, held, truth = np.random.default_rng(3), 0, NormalDist().cdf(1 / math.sqrt(2.09))
+    for _ in range(300):
+        luck = random.normal(scale=0.3, size=(seeds, 1)) if seeds > 1 else np.zeros((1, 1))
+        noise = random.normal(scale=1 if seeds > 1 else math.sqrt(1.09), size=(seeds, examples))
+        found = level((random.normal(size=examples) + luck + noise > -1).astype(float))
+        held += found.low <= truth <= found.high
+    assert 0.91 * 300 <= held <= 0.995 * 300
+
+
+def test_what_never_fails_is_not_certain() -> None:
+    never, always = level(np.zeros((5, 30))), level(np.ones((5, 30)))
+    assert (never.low, never.value, always.value, always.high) == (0.0, 0.0, 1.0, 1.0)
+    assert never.high == pytest.approx(0.1135, abs=1e-3) == 1 - always.low

@@ -18,12 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from clozeline.errors import InputError
-from clozeline.files import write_whole
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes that share a folder there may pay for an answer twice
-    fcntl = None  # type: ignore[assignment]
+from clozeline.files import locked, write_whole
 
 
 @dataclass(frozen=True)
@@ -87,10 +82,8 @@ class Store:
         """
         path = self.folder / f"{name}.part"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with path.open("a+b") as file:
-                if fcntl is not None:
-                    fcntl.flock(file, fcntl.LOCK_EX)  # the system lets go of it when a process is killed
+            with locked(path) as file:
+                assert file is not None
                 yield Journal(file)
                 os.fsync(file.fileno())
             if (self.folder / f"{name}.json").exists():

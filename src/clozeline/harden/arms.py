@@ -2,6 +2,8 @@
 
 out/before/seed-0/        a run, as `fit` writes it
 out/before/seed-0.json    what its model was judged to do; a run that has it is not run again
+
+Several processes may work at one folder at once: each takes the seeds that no other has under way.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +26,7 @@ from clozeline.behaviour.running import run_suite
 from clozeline.data.readers import Columns
 from clozeline.data.suite import Suite
 from clozeline.face import Model, load
-from clozeline.files import write_whole
+from clozeline.files import locked, write_whole
 from clozeline.train.folder import finished
 from clozeline.train.settings import Settings
 
@@ -93,8 +96,9 @@ def train(
     settings: Settings,
     seeds: int,
     quiet: bool,
+    device: str | None,
 ) -> Judged:
-    """Train and judge a model for each seed; what is there already is not done again.
+    """Train and judge a model for each seed; what is there is not done again, what another process does is waited for.
 
     base: gives the model to begin from, with the head that a seed draws. data, validation: with columns text and label.
 
@@ -103,26 +107,34 @@ def train(
     """
     chosen = [settings.replace(seed=settings.seed + at) for at in range(seeds)]
     folders = tuple(out / arm / f"seed-{one.seed}" for one in chosen)
-    runs = []
-    for at, (folder, one) in enumerate(zip(folders, chosen, strict=True), 1):
-        file = folder.with_suffix(".json")
-        if not file.exists():
+    files = [folder.with_suffix(".json") for folder in folders]
+    for wait, at in product((False, True), range(seeds)):
+        if files[at].exists():
+            continue
+        with locked(out / arm / f".{folders[at].name}.lock", wait) as mine:
+            if mine is None or files[at].exists():
+                continue
             if not quiet:
-                print(f"{arm}: model {at} of {seeds}, seed {one.seed}", file=sys.stderr)
-            found = judges.judge(_trained(base, data, validation, folder, one, quiet))
-            write_whole(file, json.dumps(found | _epochs(folder, one.metric)) + "\n")
-        runs.append(json.loads(file.read_text(encoding="utf-8")))
-    judged = Judged(arm, folders, tuple(runs))
+                print(f"{arm}: model {at + 1} of {seeds}, seed {chosen[at].seed}", file=sys.stderr)
+            found = judges.judge(_trained(base, data, validation, folders[at], chosen[at], quiet, device))
+            write_whole(files[at], json.dumps(found | _epochs(folders[at], chosen[at].metric)) + "\n")
+    judged = Judged(arm, folders, tuple(json.loads(file.read_text(encoding="utf-8")) for file in files))
     for folder in (each for at, each in enumerate(folders) if at != judged.best):
         shutil.rmtree(folder / "model", ignore_errors=True)  # tens of megabytes each
     return judged
 
 
 def _trained(
-    base: Callable[[int], Model], data: Path, validation: Path | None, folder: Path, settings: Settings, quiet: bool
+    base: Callable[[int], Model],
+    data: Path,
+    validation: Path | None,
+    folder: Path,
+    settings: Settings,
+    quiet: bool,
+    device: str | None,
 ) -> Model:
     if finished(folder):
-        return load(folder / "model", precision="auto")
+        return load(folder / "model", precision="auto", device=device)
     model = base(settings.seed)
     on = (folder / "state.pt").exists()
     columns: dict[str, Any] = dict(text="text", label="label")
@@ -132,7 +144,7 @@ def _trained(
         )
     if not run.finished:
         raise KeyboardInterrupt
-    return load(folder / "model", precision="auto")
+    return load(folder / "model", precision="auto", device=device)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,13 @@ from clozeline.face import Model, load
 from clozeline.files import write_whole
 from clozeline.harden import arms, mixing
 from clozeline.harden.arms import ARMS, Arm, Judged, Judges
+from clozeline.harden.asking import Asking
 from clozeline.harden.endpoint import Endpoint
 from clozeline.harden.filters import Candidate, Rejected, Sifted, sift
 from clozeline.harden.mixing import Pair
 from clozeline.harden.reading import Data, fingerprint, read, read_cases, shipped_cases, without_leaks
 from clozeline.harden.report import Hardened, compared
-from clozeline.harden.writing import CaseServer, check_labels, path_of, read_template, write_cases
+from clozeline.harden.writing import CaseServer, path_of, read_template
 from clozeline.tasks.text_classification import TextClassification
 from clozeline.train.folder import refuse
 from clozeline.train.settings import Settings
@@ -48,8 +49,6 @@ PROBES = (
 """Sentences that are looked at one by one, before and after, of a suite about sentiment."""
 LEAST = 10
 """Written cases of a capability in the suite, below which it is not picked as the weakest."""
-SHOWN = 6
-"""Training texts that a generator is shown as examples of the style."""
 
 
 def harden(
@@ -110,9 +109,45 @@ def harden(
     Raises:
         InputError: data, suite or model cannot be used, no case is left, or `out` holds another run.
     """
-    out = Path(out)
+    refuse(Path(out), resume=resume, overwrite=overwrite)
+    ready = prepare(
+        model, train, test, validation, suite=suite, capability=capability, cases=cases, extra=extra, judge=judge,
+        paraphraser=paraphraser, words=words, share=share, probes=probes, task=task, labels=labels, text=text, label=label,
+        columns=columns, encoding=encoding, out=out, quiet=quiet, seeds=seeds, device=device,
+        settings=(settings or Settings()).replace(**changes),
+    )  # fmt: skip
+    return ready.run(resume=resume, overwrite=overwrite)
+
+
+def prepare(
+    model: str | Path,
+    train: str | Path,
+    test: str | Path | Sequence[str | Path],
+    validation: str | Path | None,
+    *,
+    suite: str | Path,
+    capability: str | Sequence[str],
+    cases: str | Path | CaseServer | None,
+    extra: str | Path | None,
+    judge: str | Path | None,
+    paraphraser: str | Path | None,
+    words: tuple[int, int],
+    share: float,
+    probes: Sequence[str] | None,
+    task: TextClassification | None,
+    labels: Mapping[str, str] | None,
+    text: str | None,
+    label: str | None,
+    columns: Sequence[str] | None,
+    encoding: str,
+    out: str | Path,
+    quiet: bool,
+    seeds: int,
+    settings: Settings,
+    device: str | None,
+) -> Work:
+    """Read what a run needs, as `harden` is given it; writes nothing."""
     given = [test] if isinstance(test, str | Path) else list(test)
-    chosen = (settings or Settings()).replace(**changes)
     task = task or TextClassification()
     if not 0 < share < 1:
         raise InputError(f"share is {share}; it is a part of the training rows, such as 0.1.")
@@ -121,27 +156,25 @@ def harden(
     where = Columns(text=text, label=label, names=columns, encoding=encoding)
     data = read(task, where, train, validation, given, extra)
     judged_by = any_suite(suite, len(data.labels))
-    names = [capability] if isinstance(capability, str) else list(capability)
+    names = [capability] if isinstance(capability, str) else list(dict.fromkeys(capability))
     for name in names:
         if name not in judged_by.about:
             raise InputError(f"Suite {judged_by.name} has no capability {name!r}: {nearest(name, judged_by.about)}")
     if probes is None:
         probes = PROBES if str(suite) == "sentiment" else ()
-    refuse(out, resume=resume, overwrite=overwrite)
     held = {f"test {name}": texts for name, texts in data.tests.items()}
     held |= {f"suite {judged_by.name}": judged_by.texts(), "probe sentences": [*probes]}
     held |= {} if data.validation is None else {"validation": [text for text, _ in data.validation]}
     data, notes = without_leaks(data, held)
     judges = Judges(tuple(map(str, given)), where, judged_by, labels, tuple(probes))
-    work = _Work(
-        out, model, task.with_outputs(data.labels), data, cases, chosen, judges, tuple(names), share, seeds, device,
+    return Work(
+        Path(out), model, task.with_outputs(data.labels), data, cases, settings, judges, tuple(names), share, seeds, device,
         quiet, judge, paraphraser, words, held, tuple(notes),
     )  # fmt: skip
-    return work.run(resume=resume, overwrite=overwrite)
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """One run in its folder."""
 
     out: Path
@@ -163,18 +196,18 @@ class _Work:
     notes: tuple[str, ...]
 
     def run(self, *, resume: bool, overwrite: bool) -> Hardened:
-        names, notes = own_names(self._base(self.settings.seed), self.judges.suite, self.judges.labels)
-        offered = self._offered()
-        endpoint = Endpoint(self.cases, self.out / "cases" / "answers") if isinstance(self.cases, CaseServer) else None
-        second = self._second(names, endpoint)
+        names, notes = own_names(self.base(self.settings.seed), self.judges.suite, self.judges.labels)
+        offered = self.offered()
+        asking = self.asking(names)
+        second = self._second(names, asking)
         encoder = None if self.paraphraser is None else load(self.paraphraser, device=self.device)
-        ordinary, reserve = self._divided(offered)
+        ordinary, reserve = self.divided(offered)
         self._begin(resume, overwrite)  # what is given can be used
         validation = None if self.data.validation is None else self._write("validation", self.data.validation)
 
         def arm(name: Arm, rows: list[Pair]) -> Judged:
-            given: tuple[Any, ...] = (self.judges, self.out, self.settings, self.seeds, self.quiet)
-            return arms.train(name, self._base, self._write(name, rows), validation, *given)
+            given: tuple[Any, ...] = (self.judges, self.out, self.settings, self.seeds, self.quiet, self.device)
+            return arms.train(name, self.base, self._write(name, rows), validation, *given)
 
         def vectors(texts: Sequence[str]) -> np.ndarray:
             assert encoder is not None
@@ -182,7 +215,7 @@ class _Work:
 
         before = arm("before", ordinary)
         chosen = self._chosen(before, offered)
-        raw, said = self._raw(chosen, offered, endpoint, names, ordinary)
+        raw, said = self._raw(chosen, offered, asking, names, ordinary)
         prompts = [read_template("cases", path_of(self.cases.prompt))] if isinstance(self.cases, CaseServer) else []
         sifted = sift(
             raw,
@@ -246,7 +279,7 @@ class _Work:
                 )
         write_whole(run, json.dumps(now | {"finished": False}, indent=2) + "\n")
 
-    def _base(self, seed: int) -> Model:
+    def base(self, seed: int) -> Model:
         return load(self.model, self.task, device=self.device, seed=seed)
 
     def _write(self, name: str, rows: Sequence[Pair]) -> Path:
@@ -260,7 +293,7 @@ class _Work:
         write_whole(path, content)
         return path
 
-    def _offered(self) -> dict[str, list[Candidate]] | None:
+    def offered(self) -> dict[str, list[Candidate]] | None:
         """The cases that there are, by capability; None where a server writes what is wanted."""
         if isinstance(self.cases, CaseServer):
             return None
@@ -272,23 +305,15 @@ class _Work:
                 raise InputError(f"{place} has no case of {name!r}: {nearest(name, found)}")
         return found
 
-    def _divided(self, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[list[Pair], list[Pair]]:
+    def most(self, offered: Mapping[str, Sequence[Candidate]] | None) -> int | None:
+        """The most cases that there may be; None where a server writes them."""
+        if offered is None:
+            return None
+        return sum(len(offered[name]) for name in self.capabilities) or max(map(len, offered.values()))
+
+    def divided(self, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[list[Pair], list[Pair]]:
         """The ordinary training examples of every arm, and those that only the control gets some of."""
-        train, extra, seed = self.data.train, self.data.extra, self.settings.seed
-        most = None
-        if offered is not None:
-            most = sum(len(offered[name]) for name in self.capabilities) or max(map(len, offered.values()))
-        if extra is None:
-            count = round(self.share * len(train))
-            return mixing.put_aside(train, count if most is None else min(count, most), seed)
-        known = {text for text, _ in train}
-        reserve = mixing.shuffled([pair for pair in extra if pair[0] not in known], seed)
-        count = mixing.rows_of(self.share, len(train))
-        if len(reserve) < (wanted := count if most is None else min(count, most)):
-            raise InputError(
-                f"The control needs {wanted} ordinary examples that no other model has; extra has {len(reserve)}, give more."
-            )
-        return train, reserve
+        return mixing.divided(self.data.train, self.data.extra, self.share, self.most(offered), self.settings.seed)
 
     def _chosen(self, before: Judged, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[str, ...]:
         """The capabilities named, or the one of those with cases that the models before fail at most."""
@@ -307,8 +332,14 @@ class _Work:
             )
         return (max(rates, key=rates.__getitem__),)
 
+    def asking(self, names: Mapping[str, str]) -> Asking | None:
+        if not isinstance(self.cases, CaseServer):
+            return None
+        endpoint = Endpoint(self.cases, self.out / "cases" / "answers")
+        return Asking(self.cases, endpoint, names, [*names] or self.data.labels, self.quiet)
+
     def _second(
-        self, names: Mapping[str, str], endpoint: Endpoint | None
+        self, names: Mapping[str, str], asking: Asking | None
     ) -> Callable[[Sequence[str]], list[str | None]] | None:
         """What gives texts their labels again, as the data call them: the judge, or the server; None: nothing does."""
         if self.judge is not None:
@@ -318,22 +349,13 @@ class _Work:
                 known = own_names(judge, self.judges.suite, None)[0]
                 own = {output: names[name] for name, output in known.items()}
             return lambda texts: [own.get(each.label) for each in judge.predict([*texts])]
-        if not isinstance(self.cases, CaseServer) or not self.cases.second:
-            return None
-        server, labels = self.cases, [*names] or [*self.data.labels]
-
-        def ask(texts: Sequence[str]) -> list[str | None]:
-            assert endpoint is not None
-            found = check_labels(endpoint, texts, labels, path_of(server.check_prompt))
-            return [None if label is None else names.get(label, label) for label in found]
-
-        return ask
+        return asking.again if asking is not None and asking.server.second else None
 
     def _raw(
         self,
         chosen: Sequence[str],
         offered: Mapping[str, Sequence[Candidate]] | None,
-        endpoint: Endpoint | None,
+        asking: Asking | None,
         names: Mapping[str, str],
         ordinary: Sequence[Pair],
     ) -> tuple[list[Candidate | Rejected], list[str]]:
@@ -342,10 +364,13 @@ class _Work:
         if offered is not None:
             raw: list[Candidate | Rejected] = [case for name in chosen for case in offered[name]]
         else:
-            assert isinstance(self.cases, CaseServer) and endpoint is not None
-            asked = (self.cases, endpoint, names, ordinary, said)
-            raw = [case for name in chosen for case in self._asked(name, len(chosen), *asked)]
-            said.append(f"{endpoint.settings.model} wrote the cases. {endpoint.spent()}")
+            assert asking is not None
+            wanted, about = (
+                asking.wanted(mixing.rows_of(self.share, len(ordinary)), len(chosen)),
+                self.judges.suite.about,
+            )
+            raw = [case for name in chosen for case in asking.cases(name, about[name], wanted, ordinary, said)]
+            said.append(f"{asking.server.model} wrote the cases. {asking.endpoint.spent()}")
         return [
             dataclasses.replace(case, label=names.get(case.label, case.label)) if isinstance(case, Candidate) else case
             for case in raw
@@ -363,24 +388,3 @@ class _Work:
             )
         if not sifted.kept:
             raise InputError(f"No case is left to train on: {sifted}")
-
-    def _asked(
-        self,
-        name: str,
-        several: int,
-        server: CaseServer,
-        endpoint: Endpoint,
-        names: Mapping[str, str],
-        ordinary: Sequence[Pair],
-        said: list[str],
-    ) -> Iterator[Candidate | Rejected]:
-        labels = [*names] or [*self.data.labels]
-        wanted = -(-mixing.rows_of(self.share, len(ordinary)) // (several * len(labels)))
-        back = {output: label for label, output in names.items()}
-        shortest = sorted(ordinary, key=lambda pair: len(pair[0]))[: len(ordinary) // 4 + SHOWN]
-        style = [(text, back.get(label, label)) for text, label in shortest[:: max(1, len(shortest) // SHOWN)][:SHOWN]]
-        given: dict[str, Any] = dict(per_request=server.per_request, template=path_of(server.prompt), examples=style)
-        about = self.judges.suite.about[name]
-        short = yield from write_cases(endpoint, capability=name, about=about, labels=labels, wanted=wanted, **given)
-        if short is not None:
-            said.append(short)

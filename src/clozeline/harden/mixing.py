@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clozeline.errors import InputError
 from clozeline.harden.filters import Candidate
 
 Pair = tuple[str, str]
@@ -51,8 +52,35 @@ def mix(ordinary: Sequence[Pair], kept: Sequence[Candidate], reserve: Sequence[P
     """
     wanted = rows_of(share, len(ordinary))
     cases = _evenly([(case.text, case.label) for case in kept], wanted)
-    repeats = min(REPEATS, max(1, round(wanted / len(cases)))) if cases else 1
-    return Mixture([*ordinary], cases, _evenly(reserve, len(cases)), repeats)
+    return Mixture([*ordinary], cases, _evenly(reserve, len(cases)), repeated(len(cases), wanted))
+
+
+def repeated(cases: int, wanted: int) -> int:
+    """How often each case stands in the training data, to make up so many rows."""
+    return min(REPEATS, max(1, round(wanted / cases))) if cases else 1
+
+
+def divided(
+    train: Sequence[Pair], extra: Sequence[Pair] | None, share: float, most: int | None, seed: int
+) -> tuple[list[Pair], list[Pair]]:
+    """The ordinary examples of every arm, and those that only the control gets some of: extra, or what is put aside.
+
+    most: cases that there may be; None: as many as the share wants.
+
+    Raises:
+        InputError: extra has too few.
+    """
+    if extra is None:
+        count = round(share * len(train))
+        return put_aside(train, count if most is None else min(count, most), seed)
+    known = {text for text, _ in train}
+    reserve = shuffled([pair for pair in extra if pair[0] not in known], seed)
+    count = rows_of(share, len(train))
+    if len(reserve) < (wanted := count if most is None else min(count, most)):
+        raise InputError(
+            f"The control needs {wanted} ordinary examples that no other model has; extra has {len(reserve)}, give more."
+        )
+    return [*train], reserve
 
 
 def _evenly(pairs: Sequence[Pair], most: int) -> list[Pair]:

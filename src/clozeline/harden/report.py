@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,10 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from clozeline.behaviour.running import votes
+from clozeline.evaluate.intervals import Interval
 from clozeline.harden.arms import ARMS, Judged, Judges
 from clozeline.harden.filters import Sifted
 from clozeline.harden.mixing import Mixture
-from clozeline.harden.verdict import Change, change, corrected
+from clozeline.harden.verdict import Change, change, corrected, level
 from clozeline.inspect import panels as kinds
 from clozeline.inspect.view import View
 
@@ -20,18 +22,45 @@ FEW = 3
 """Seeds from which a verdict is one."""
 SAMPLES = 12
 """Cases that a report shows of those kept, and of those rejected."""
+OVERALL = "failure rate over all capabilities"
+LEVELS = "Each arm, with 95 % intervals over examples and seeds"
+PROBES = "Probe sentences: how many models say what, and a score, its mean over the seeds and (least to greatest)"
+BLAME = {
+    "harmed": "The cases did it, not merely more data, for it is worse than with as many ordinary examples instead too",
+    "unchanged": "Merely more data may have done it, for with as many ordinary examples instead it is as bad within chance",
+    "improved": "More data did it, not the cases, for with as many ordinary examples instead it is worse",
+}
+"""Who did the harm, by what after against control is."""
 Overall = Literal["improved", "unchanged", "harmed", "improved and harmed"]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A sentence, and what each arm says of it. labels: by arm, the label of each seed's model; score: by arm, the mean
-    probability of the label that the models before give most often."""
+    """A sentence, and what each arm says of it. label: the one that the models before give most often; labels: by arm,
+    what each seed's model says; scores: by arm, the probability that each seed's model gives `label`."""
 
     text: str
     label: str
     labels: dict[str, list[str]]
-    score: dict[str, float]
+    scores: dict[str, list[float]]
+
+    def spread(self, arm: str) -> Interval:
+        """The mean score over the seeds, and its range: the least and the greatest."""
+        scores = self.scores[arm]
+        return Interval(float(np.mean(scores)), min(scores), max(scores))
+
+    def said(self, arm: str) -> str:
+        """How many models say what, and the score."""
+        counts = Counter(self.labels[arm]).most_common()
+        said = ", ".join(f"{label} {count} of {len(self.labels[arm])}" for label, count in counts)
+        score = self.spread(arm)
+        return f"{said}; score of {self.label} {score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
+
+    def as_dict(self) -> dict[str, Any]:
+        spreads = {arm: self.spread(arm) for arm in ARMS}
+        found = {name: getattr(self, name) for name in ("text", "label", "labels", "scores")}
+        found["score"] = {arm: each.value for arm, each in spreads.items()}
+        return found | {"score_range": {arm: [each.low, each.high] for arm, each in spreads.items()}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +68,10 @@ class Hardened(View):
     """What `harden` found. Rates are of 1.
 
     picked: whether what was hardened was picked for failing most. target: its failure rate, after against before; beyond:
-    after against control; tests: accuracy, after against before; tests_beyond: after against control; others: the failure
-    rates of all other capabilities, after against before. The p of tests and of others are corrected for their number.
-    rates: by capability and arm, the mean failure rate over seeds. model: where the best model of the after arm is.
+    after against control; tests: accuracy; others: the failure rates of all other capabilities; whole: that over all
+    capabilities; each after against before, and with _beyond after against control. The p of tests and of others are
+    corrected for their number. levels: what was measured by arm, with intervals; rates: by capability and arm, the mean
+    failure rate over seeds. model: where the best model of the after arm is.
     """
 
     suite: str
@@ -53,6 +83,10 @@ class Hardened(View):
     tests: tuple[Change, ...]
     tests_beyond: tuple[Change, ...]
     others: tuple[Change, ...]
+    others_beyond: tuple[Change, ...]
+    whole: Change
+    whole_beyond: Change
+    levels: dict[str, dict[str, Interval]]
     rates: dict[str, dict[str, float]]
     probes: tuple[Probe, ...]
     epochs: dict[str, list[list[dict[str, float]]]]
@@ -96,9 +130,16 @@ class Hardened(View):
             )
         if self.seeds < FEW:
             lines.append(f"Of fewer than {FEW} seeds luck cannot be told from change: take these verdicts as hints.")
-        lines += [f"{str(one)[0].upper()}{str(one)[1:]}." for one in self.tests]
-        lines += [f"Harmed: {one}." for one in self.others if one.word == "harmed"]
-        lines += [f"Improved too: {one}." for one in self.others if one.word == "improved"]
+        lines += [f"{str(one)[0].upper()}{str(one)[1:]}." for one in self.tests if one.word != "harmed"]
+        lines.append(f"{str(self.whole)[0].upper()}{str(self.whole)[1:]}.")
+        elsewhere = zip((*self.tests, *self.others), (*self.tests_beyond, *self.others_beyond), strict=True)
+        for one, against in elsewhere:
+            if one.word == "harmed":
+                lines.append(f"Harmed: {one}. {BLAME[against.word]}: {against}.")
+            elif against.word == "harmed":
+                lines.append(f"Worse than with as many ordinary examples instead, though not than before: {against}.")
+            elif one.word == "improved" and one in self.others:
+                lines.append(f"Improved too: {one}. Against as many ordinary examples instead: {against}.")
         if all(one.word == "unchanged" for one in self.others):
             lines.append(f"None of the {len(self.others)} other capabilities changed beyond chance.")
         if leaked := self.sifted.leaked:
@@ -122,23 +163,24 @@ class Hardened(View):
 
     def __str__(self) -> str:
         rates = [f"  {name:<{max(map(len, self.rates))}}  {_across(each)}" for name, each in self.rates.items()]
-        probes = [f"  {probe.text}\n    {_said(probe)}" for probe in self.probes]
-        parts = [*self.sentences(), f"Failure rates: {', '.join(ARMS)}", *rates]
-        parts += ["Probe sentences, models that say so and mean score:", *probes] if probes else []
+        parts = [*self.sentences(), LEVELS + ":"]
+        parts += [
+            f"  {name}: {', '.join(f'{arm} {_level(each[arm])}' for arm in ARMS)}" for name, each in self.levels.items()
+        ]
+        parts += [f"Failure rates: {', '.join(ARMS)}", *rates]
+        parts += [PROBES + ":"] if self.probes else []
+        for probe in self.probes:
+            parts += [f"  {probe.text}", *(f"    {arm:<7}  {probe.said(arm)}" for arm in ARMS)]
         return "\n".join([*parts, *self._made(), f"The hardened model: {self.model}"])
 
     def markdown(self) -> str:
         """The report as Markdown."""
-        changes = [self.target, *self.tests, *self.others]
-        against = [self.beyond, *self.tests_beyond]
+        changes = [self.target, *self.tests, self.whole, *self.others]
+        against = [self.beyond, *self.tests_beyond, self.whole_beyond, *self.others_beyond]
         parts = [f"# {self.title}", *self.sentences(), "## How it was made", *self._made(fenced=True)]
         parts += [f"The hardened model: `{self.model}`", "## After against before", _table(CHANGE, map(_row, changes))]
         parts += ["## After against control", _table(CHANGE, map(_row, against))]
-        rates = ([name, *(f"{each[arm]:.1%}" for arm in ARMS)] for name, each in self.rates.items())
-        parts += ["## Failure rates by capability", _table(["capability", *ARMS], rates)]
-        if self.probes:
-            rows = ([probe.text, *(_arm(probe, arm) for arm in ARMS)] for probe in self.probes)
-            parts += ["## Probe sentences", _table(["sentence", *ARMS], rows)]
+        parts += self.tables()
         for seed, epochs in enumerate(self.epochs["before"][:1]):
             turn = min(epochs, key=lambda one: one["validation_loss"], default=None)
             if turn is not None:
@@ -148,6 +190,19 @@ class Hardened(View):
         if self.sifted.rejected:
             parts += ["## Cases that were rejected", _table(["reason", "text", "like"], self._rejected())]
         return "\n\n".join(parts) + "\n"
+
+    def tables(self) -> list[str]:
+        """The arms side by side, as Markdown."""
+        rates = ([name, *(f"{each[arm]:.1%}" for arm in ARMS)] for name, each in self.rates.items())
+        parts = [f"## {LEVELS}", _table(["what", *ARMS], self._levels())]
+        parts += ["## Failure rates by capability", _table(["capability", *ARMS], rates)]
+        return parts + ([f"## {PROBES}", _table(["sentence", *ARMS], self._said())] if self.probes else [])
+
+    def _levels(self) -> list[list[str]]:
+        return [[name, *(_level(each[arm]) for arm in ARMS)] for name, each in self.levels.items()]
+
+    def _said(self) -> list[list[str]]:
+        return [[probe.text, *(probe.said(arm) for arm in ARMS)] for probe in self.probes]
 
     def _turn(self, seed: int, turn: dict[str, float]) -> str:
         best = self.best["before"][seed]
@@ -165,8 +220,9 @@ class Hardened(View):
         return [[case.reason, case.text, case.like or ""] for case in some[:SAMPLES]]
 
     def panels(self) -> list[kinds.Panel]:
-        changes = [("before", one) for one in (self.target, *self.tests, *self.others)]
-        changes += [("control", one) for one in (self.beyond, *self.tests_beyond)]
+        changes = [("before", one) for one in (self.target, *self.tests, self.whole, *self.others)]
+        against = (self.beyond, *self.tests_beyond, self.whole_beyond, *self.others_beyond)
+        changes += [("control", one) for one in against]
         rates = np.array([[each[arm] for arm in ARMS] for each in self.rates.values()])
         rows = [(against, *_row(one)) for against, one in changes]
         found: list[kinds.Panel] = [
@@ -175,12 +231,12 @@ class Hardened(View):
                 [self.verdict],
                 [[line] for line in "\n".join([*self.sentences(), *self._made()]).splitlines()],
             ),
+            kinds.Table(LEVELS, ["what", *ARMS], self._levels()),
             kinds.Bars("Failure rates by capability", "failure rate", [*self.rates], [*ARMS], rates),
             kinds.Table("After against before, and against the control", ["against", *CHANGE], rows),
         ]
         if self.probes:
-            lines = [(probe.text, *(_arm(probe, arm) for arm in ARMS)) for probe in self.probes]
-            found.append(kinds.Table("Probe sentences: models that say so, and mean score", ["sentence", *ARMS], lines))
+            found.append(kinds.Table(PROBES, ["sentence", *ARMS], self._said()))
         for arm in ARMS:
             series = {}
             for epochs, seed in zip(self.epochs[arm], range(self.seeds), strict=True):
@@ -206,17 +262,17 @@ class Hardened(View):
             name: getattr(self, name) for name in ("suite", "picked", "seeds", "rates", "epochs", "best", "model")
         }
         found |= {"capabilities": list(self.capabilities), "notes": list(self.notes)}
-        found |= {name: getattr(self, name).as_dict() for name in ("target", "beyond", "sifted")}
-        for name in ("tests", "tests_beyond", "others"):
+        single = ("target", "beyond", "whole", "whole_beyond", "sifted")
+        found |= {name: getattr(self, name).as_dict() for name in single}
+        found["levels"] = {
+            name: {arm: interval.named("value") for arm, interval in each.items()} for name, each in self.levels.items()
+        }
+        for name in ("tests", "tests_beyond", "others", "others_beyond"):
             found[name] = [one.as_dict() for one in getattr(self, name)]
         rows = {"ordinary": mixture.ordinary, "cases": mixture.cases, "others": mixture.others}
         found["rows"] = {name: len(each) for name, each in rows.items()}
         found["rows"] |= {"repeats": mixture.repeats, "share": mixture.share}
-        found["probes"] = [
-            {"text": probe.text, "label": probe.label, "labels": probe.labels, "score": probe.score}
-            for probe in self.probes
-        ]
-        return found
+        return found | {"probes": [probe.as_dict() for probe in self.probes]}
 
 
 CHANGE = ("what", "from", "to", "difference", "95 %", "p", "verdict")
@@ -237,13 +293,8 @@ def _across(each: dict[str, float]) -> str:
     return "  ".join(f"{each[arm]:6.1%}" for arm in ARMS)
 
 
-def _arm(probe: Probe, arm: str) -> str:
-    said = probe.labels[arm].count(probe.label)
-    return f"{probe.label}: {said} of {len(probe.labels[arm])}, {probe.score[arm]:.2f}"
-
-
-def _said(probe: Probe) -> str:
-    return "; ".join(f"{arm} {_arm(probe, arm)}" for arm in ARMS)
+def _level(each: Interval) -> str:
+    return f"{each.value:.1%} [{100 * each.low:.1f}, {100 * each.high:.1f}]"
 
 
 def _table(heads: Sequence[str], rows: Any) -> str:
@@ -271,24 +322,36 @@ def compared(
         """(S, w) how much of each written case of these capabilities fails."""
         return np.array([np.concatenate([votes(suite, row, name) for name in names]) for row in one.failures])
 
-    def fails(names: Sequence[str], one: Judged, other: Judged) -> Change:
-        return change(f"failure rate at {', '.join(names)}", "less", rates(one, names), rates(other, names))
+    def fails(what: str, names: Sequence[str], one: Judged, other: Judged) -> Change:
+        return change(what, "less", rates(one, names), rates(other, names))
 
     def scores(one: Judged, other: Judged) -> tuple[Change, ...]:
         several = (change(f"accuracy on {test}", "more", one.right(test), other.right(test)) for test in judges.tests)
         return tuple(corrected(list(several)))
 
-    rest = [name for name in suite.about if name not in chosen]
+    def elsewhere(one: Judged, other: Judged) -> tuple[Change, ...]:
+        rest = [name for name in suite.about if name not in chosen]
+        return tuple(corrected([fails(f"failure rate at {name}", [name], one, other) for name in rest]))
+
+    here, everywhere = (f"failure rate at {', '.join(chosen)}", chosen), (OVERALL, [*suite.about])
+    levels: dict[str, dict[str, Interval]] = {}
+    levels |= {f"accuracy on {test}": {one.arm: level(one.right(test)) for one in judged} for test in judges.tests}
+    for what, names in (here, everywhere):
+        levels[what] = {one.arm: level(rates(one, names)) for one in judged}
     return Hardened(
         suite=suite.name,
         capabilities=chosen,
         picked=picked,
         seeds=len(before.runs),
-        target=fails(chosen, before, after),
-        beyond=fails(chosen, control, after),
+        target=fails(*here, before, after),
+        beyond=fails(*here, control, after),
         tests=scores(before, after),
         tests_beyond=scores(control, after),
-        others=tuple(corrected([fails([name], before, after) for name in rest])),
+        others=elsewhere(before, after),
+        others_beyond=elsewhere(control, after),
+        whole=fails(*everywhere, before, after),
+        whole_beyond=fails(*everywhere, control, after),
+        levels=levels,
         rates={name: {one.arm: float(rates(one, [name]).mean()) for one in judged} for name in suite.about},
         probes=tuple(_probe(at, text, judged) for at, text in enumerate(judges.probes)),
         epochs={one.arm: [run["epochs"] for run in one.runs] for one in judged},
@@ -303,7 +366,7 @@ def compared(
 def _probe(at: int, text: str, judged: Sequence[Judged]) -> Probe:
     labels: dict[str, list[str]] = {one.arm: [run["probes"][at]["label"] for run in one.runs] for one in judged}
     usual = max(set(labels["before"]), key=lambda label: (labels["before"].count(label), label))
-    score: dict[str, float] = {
-        one.arm: float(np.mean([run["probes"][at]["scores"][usual] for run in one.runs])) for one in judged
+    scores: dict[str, list[float]] = {
+        one.arm: [run["probes"][at]["scores"][usual] for run in one.runs] for one in judged
     }
-    return Probe(text, usual, labels, score)
+    return Probe(text, usual, labels, scores)

@@ -19,6 +19,7 @@ import numpy as np
 
 from clozeline.evaluate.compare import holm
 from clozeline.evaluate.intervals import Interval
+from clozeline.evaluate.proportions import wilson
 
 Word = Literal["improved", "unchanged", "harmed"]
 NORMAL = 1000
@@ -75,6 +76,16 @@ def change(what: str, better: Literal["more", "less"], before_SN: np.ndarray, af
     p = min(1.0, max(p, 2 * 0.5**changed))  # a few examples are no more than as many coins
     interval = Interval(mean, max(-1.0, mean - reach), min(1.0, mean + reach))
     return Change(what, better, float(before_SN.mean()), float(after_SN.mean()), interval, p, examples, seeds)
+
+
+def level(values_SN: np.ndarray) -> Interval:
+    """The mean of such values by itself, with its 95 % interval over other examples and other seeds."""
+    mean, examples = float(values_SN.mean()), values_SN.shape[1]
+    if mean in (0.0, 1.0):  # without any spread it would be certain
+        return wilson(round(mean) * examples, examples)
+    error, freedom = _error(values_SN)
+    reach = error * _quantile(freedom) if error else 0.0
+    return Interval(mean, max(0.0, mean - reach), min(1.0, mean + reach))
 
 
 def corrected(changes: Sequence[Change]) -> list[Change]:

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -26,6 +26,7 @@ log = logging.getLogger("clozeline")
 
 MALFORMED, OTHER_LABEL = "malformed", "label"
 FRUITLESS = 3  # answers in a row without a new case, after which a label is given up
+TIMES = 3  # at most so many requests as are needed where every answer is good
 SHOWN = 500  # characters kept of what could not be read
 
 SLOTS = {
@@ -118,6 +119,7 @@ def write_cases(
     template: Path | None = None,
     examples: Sequence[tuple[str, str]] = (),
     most_requests: int | None = None,
+    tell: Callable[[int, int], None] = lambda there, rejected: None,
 ) -> Generator[Candidate | Rejected, None, str | None]:
     """Ask for texts of each label in turn until `wanted` different ones of each are there, and give all that came.
 
@@ -131,7 +133,8 @@ def write_cases(
         per_request: texts that one request asks for.
         template: a prompt of the user's; see `read_template`.
         examples: texts with their labels.
-        most_requests: of all labels together; None: three times what is needed when every answer is good.
+        most_requests: of all labels together; None: `TIMES` what is needed when every answer is good.
+        tell: told after each answer how many there are of those wanted, and how many were rejected.
 
     Returns:
         When the generator ends: why fewer are there than wanted, in a sentence; None when all are. It is also logged.
@@ -149,9 +152,9 @@ def write_cases(
         "examples": shown or "(none)",
     }
     if most_requests is None:
-        most_requests = 3 * len(labels) * -(-wanted // per_request)
+        most_requests = TIMES * len(labels) * -(-wanted // per_request)
     seen: set[str] = set()
-    kept, asked, fruitless = Counter[str](), Counter[str](), Counter[str]()
+    kept, asked, fruitless, rejected = Counter[str](), Counter[str](), Counter[str](), 0
     while turn := [label for label in labels if kept[label] < wanted and fruitless[label] < FRUITLESS]:
         if asked.total() >= most_requests:
             break
@@ -163,7 +166,9 @@ def write_cases(
                 if isinstance(found, Candidate) and found.text.casefold() not in seen:
                     seen.add(found.text.casefold())
                     kept[label] += 1
+                rejected += isinstance(found, Rejected)
                 yield found
+            tell(sum(min(wanted, each) for each in kept.values()), rejected)
             fruitless[label] = 0 if kept[label] > before else fruitless[label] + 1
     short = [f"{kept[label]} of {wanted} texts for {label!r}" for label in labels if kept[label] < wanted]
     if not short:
@@ -198,9 +203,12 @@ def check_labels(
     labels: Sequence[str],
     template: Path | None = None,
     per_request: int = 20,
+    tell: Callable[[int, int], None] = lambda there, rejected: None,
 ) -> list[str | None]:
     """The label that the model gives each text when asked for nothing else; texts of which it says nothing are asked
     for once more. None: still nothing, two labels, or one that is none of `labels`.
+
+    tell: told after each answer how many texts have one, and how many of those no label.
 
     Raises:
         NoAnswer: the server gave up; InputError: it refuses, or the template cannot be used.
@@ -222,6 +230,7 @@ def check_labels(
                     label = known.get(_label(entry))
                     said[at] = label if said.get(at, label) == label else None
             found |= said
+            tell(len(found), sum(label is None for label in found.values()))
     return [found.get(at) for at in range(len(texts))]
 
 

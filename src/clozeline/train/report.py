@@ -136,17 +136,18 @@ class Ticker:
 class Progress:
     """How far a run is, where its length is known as a share: a live bar on a terminal, a line every percent elsewhere."""
 
-    def __init__(self, show: bool) -> None:
-        self.shown, self.began, self.first, self.said = show, time.perf_counter(), -1.0, -1
+    def __init__(self, show: bool, name: str = "pre-training") -> None:
+        self.shown, self.began, self.first, self.said = show, 0.0, -1.0, -1
         self.bar: Bars | None = None
         if show and sys.stderr.isatty():
             columns = ("[progress.description]{task.description}", BarColumn(), "{task.percentage:>4.1f}%")
             self.bar = Bars(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
-            self.task = self.bar.add_task("pre-training", total=1.0, note="")
+            self.task = self.bar.add_task(name, total=1.0, note="")
             self.bar.start()
 
     def tell(self, share: float, note: str) -> None:
-        self.first = share if self.first < 0 else self.first
+        if self.first < 0:
+            self.first, self.began = share, time.perf_counter()
         gone = share - self.first
         left = (time.perf_counter() - self.began) * (1 - share) / gone if gone > 0 else None
         note = note if left is None else f"{note}  {duration(left)} left"
