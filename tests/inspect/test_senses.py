@@ -230,7 +230,7 @@ def test_senses_that_a_real_model_tells_apart(minilm: Path) -> None:
 
 
 def test_the_sentences_that_are_shipped_are_told_apart_by_a_real_model(minilm: Path) -> None:
-    with (Path(__file__).parents[2] / "benchmarks" / "data" / "bank.csv").open(encoding="utf-8", newline="") as file:
+    with (Path(__file__).parents[2] / "docs" / "data" / "bank.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     named = [row["sense"] for row in rows]
     assert len(rows) == 20 and named.count("river") == named.count("money") == 10

@@ -176,7 +176,7 @@ class Senses(View):
     def _how_sure(self) -> str:
         """How sure the best layer is, in a sentence or two."""
         if self.sure is None:
-            return f"How sure that is takes {FEW} occurrences of each sense or more."
+            return f"How sure that is takes {FEW} occurrences{' of each sense' * (self.groups is not None)} or more."
         alike = ", ".join(str(at) if at else "0 (before any context)" for at in self.sure.alike)
         rest = f"layers that cannot be told from it: {alike}" if alike else "each other layer can be told from it"
         return f"Layer {self.best} is the best in {self.sure.first[self.best]:.0%} of {RESAMPLES:,} resamples; {rest}."
