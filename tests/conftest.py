@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # a tiny model on a busy machine: two threads that wait for each other took 50 times as long as one
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# what hypothesis works out once about unicode is kept outside the repository
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "hypothesis"))
 
 
 @pytest.fixture(scope="session")

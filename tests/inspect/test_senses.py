@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ import torch
 import clozeline as cl
 from clozeline.bundle import Bundle
 from clozeline.errors import InputError
+from clozeline.evaluate.intervals import RESAMPLES
 from clozeline.face import Model
 from clozeline.families import FAMILIES
-from clozeline.inspect.senses import measures, senses
+from clozeline.inspect.figures import _scatter as draw_scatter
+from clozeline.inspect.panels import Scatter
+from clozeline.inspect.senses import senses
+from clozeline.inspect.separation import Sure, measures
 from clozeline.predict import unit
 from clozeline.tokenizer import Tokenizer
 from conformance import model_type, sizes
@@ -94,6 +99,15 @@ def test_only_whole_words_are_found(model: Model) -> None:
     assert two[1].name == "w2 [w1 w2] w1"
 
 
+def test_signs_are_found_too(model: Model) -> None:
+    text = "w1 ☺ w2☺. ☺\ufe0f ☺☻ w3."
+    view = senses(model, text, "☺")
+    assert [each.start for each in view.occurrences] == [3, 7, 10, 13], "BERT's tokenizer takes the mark off"
+    assert view.unknown == 4 and "In 4 of them the tokenizer does not know the word" in str(view)
+    assert [each.start for each in senses(model, text, ".").occurrences] == [8, 18]
+    assert senses(model, text, ".").unknown == 0
+
+
 def test_random_tokens_are_the_base_line(model: Model) -> None:
     text = "w1 bank w2 bank w3"
     states = model.embed(text, pool="tokens", layers="all")[0][1:-1]
@@ -122,6 +136,57 @@ def test_the_measures_are_those_of_their_definitions() -> None:
             own, nearest = mean[groups[a]], min(np.delete(mean, groups[a]))
             shapes.append((nearest - own) / max(nearest, own))
         assert found["silhouette"][layer] == pytest.approx(np.mean(shapes))
+
+
+def test_resampled_measures_are_those_of_their_definition() -> None:
+    random = np.random.default_rng(1)
+    groups = np.array([0, 1, 0, 1, 0, 0, 1, 1, 0, 1, 1])
+    rows = unit(0.4 * random.normal(size=(4, 11, 5)) + np.eye(4, 5)[groups] * np.array([0, 1, 2, 2])[:, None, None])
+    cosines = rows @ rows.transpose(0, 2, 1)
+    cosines[3] = cosines[2]
+    draw, times = np.random.default_rng(0), np.zeros((RESAMPLES, 11), int)
+    for sense in (0, 1):
+        own = np.flatnonzero(groups == sense)
+        times[:, own] = draw.multinomial(len(own), np.full(len(own), 1 / len(own)), RESAMPLES)
+    values = []
+    for row in times:
+        drawn = np.repeat(np.arange(11), row)
+        one, other = np.array([(a, b) for a in drawn for b in drawn if a != b]).T
+        same = groups[one] == groups[other]
+        values.append(cosines[:, one[same], other[same]].mean(1) - cosines[:, one[~same], other[~same]].mean(1))
+    found, expected = Sure.of(cosines, groups, "separation", 2), np.array(values)
+    assert found is not None
+    np.testing.assert_allclose([found.low, found.high], np.percentile(expected, [2.5, 97.5], axis=0))
+    np.testing.assert_allclose(found.first, np.bincount(1 + expected[:, 1:].argmax(1), minlength=4) / RESAMPLES)
+    assert found.first[0] == 0 and 3 in found.alike and 0 not in found.alike
+    assert Sure.of(cosines[:, :8, :8], groups[:8], "separation", 2) is None, "of one sense there are 4"
+
+
+def test_how_sure_the_layer_is_stands_with_it(model: Model) -> None:
+    texts = [f"w{at} w{at + 1} bank w{at + 2}" for at in range(0, 30, 3)]
+    for groups, measure in ((["one", "two"] * 5, "separation"), (None, "occurrences")):
+        view = senses(model, texts, "bank", groups=groups)
+        assert view.sure is not None and view.measure == measure
+        assert (view.sure.low < view.layers[measure] + 0.1).all() and (view.sure.low <= view.sure.high).all()
+        assert view.sure.first.sum() == pytest.approx(1)
+        assert f"Layer {view.best} is the best in {view.sure.first[view.best]:.0%} of 1,000 resamples" in str(view)
+        assert str(view).count("before any context") == 1 + (0 in view.sure.alike)
+        assert view.as_dict()["sure"]["measure"] == measure
+        few = senses(model, texts[:9], "bank", groups=groups and groups[:9])
+        assert (few.sure is None) == (groups is not None)
+        assert ("takes 5 occurrences of each sense" in str(few)) == (groups is not None)
+
+
+def test_a_sense_that_is_there_once_is_left_out_of_what_needs_two(model: Model) -> None:
+    texts = ["w1 bank w2", "w3 bank w4", "w5 bank w6"]
+    some = senses(model, texts, "bank", groups=["one", "one", "other"])
+    assert some.alone == ("other",) and "nothing is said within it: “other”" in str(some)
+    nearest = some.nearest[:2, 0]
+    assert some.agreement == (nearest < 2).mean(), "of the two that could agree"
+    none = senses(model, texts, "bank", groups=["one", "two", "three"])
+    assert [*none.layers] == ["between senses"] and none.agreement is None
+    assert "nan" not in str(none) and "within senses" not in str(none)
+    assert "null" not in json.dumps([panel.as_dict() for panel in none.panels()]).replace('"errors": null', "")
 
 
 def test_groups_are_of_texts_or_of_occurrences(model: Model) -> None:
@@ -164,13 +229,43 @@ def test_senses_that_a_real_model_tells_apart(minilm: Path) -> None:
     assert (view.random[1:] < view.layers["between senses"][1:]).all()
 
 
+def test_the_sentences_that_are_shipped_are_told_apart_by_a_real_model(minilm: Path) -> None:
+    with (Path(__file__).parents[2] / "docs" / "data" / "bank.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    named = [row["sense"] for row in rows]
+    assert len(rows) == 20 and named.count("river") == named.count("money") == 10
+    view = senses(cl.load(minilm), [row["text"] for row in rows], "bank", groups=named)
+    assert len(view.occurrences) == 20 and view.agreement == 1
+    assert view.sure is not None
+    assert (view.sure.low[1:] > 0).all() and 0 not in view.sure.alike, "by context, and not before it"
+    assert view.sure.low[0] < 0 < view.sure.high[0]
+
+
+def test_the_legend_of_a_map_is_beside_it_and_names_are_within(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    random = np.random.default_rng(0)
+    names, groups = [f"{at} some word" for at in range(20)], [f"sense {at % 10}" for at in range(20)]
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    axes: Any = figure.add_subplot()
+    draw_scatter(axes, Scatter("map", "x", "y", random.normal(size=(20, 2)), names, groups))
+    figure.savefig(tmp_path / "map.png")
+    inside, legend = axes.get_window_extent(), axes.get_legend().get_window_extent()
+    assert not inside.overlaps(legend)
+    assert all(inside.x0 <= box.x0 and box.x1 <= legend.x0 for box in (name.get_window_extent() for name in axes.texts))
+    shapes = {(tuple(part.get_facecolor()[0]), len(part.get_paths()[0].vertices)) for part in axes.collections}
+    assert len(shapes) == 10, "as many kinds of dots as senses"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         (dict(word="w9"), "'w9' is 0 times in the 2 texts; give texts that have it 2 to 2000 times"),
         (dict(texts=["bank " * 30] * 67), "'bank' is 2010 times in the 67 texts"),
         (dict(word="river"), "'river' is 1 times"),
-        (dict(word="..."), "give a word to look for"),
+        (dict(word="..."), r"'...' is 0 times in the 2 texts"),
+        (dict(word=" \u200b"), "of which the tokenizer reads nothing; give a word to look for"),
+        (dict(word="\ufffd"), "of which the tokenizer reads nothing"),  # which BERT's clean-up takes out
         (dict(texts=[]), "no texts to look for the word in"),
         (dict(texts=["bank", 3]), r"texts\[1\] is 3"),
         (dict(texts=["w1 " * 50 + "bank bank"]), "2 of them behind what the model reads"),

@@ -59,3 +59,20 @@ def test_the_imdb_story_is_ready(data: Path, tmp_path: Path) -> None:
     shown = run("imdb_story.py", "--out", str(tmp_path), "--model", "clozeline/mini", "--max-length", "64")
     assert "failure rate at sarcasm" in shown
     assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("figures", "says"),
+    [
+        ("senses", "of 1,000 resamples"),
+        ("causal-gap", "masked words of"),
+        ("attribution", "2 reviews of"),
+        ("heads", "seed 1: correlation of"),
+    ],
+)
+def test_the_figures_of_inspections_are_ready(
+    data: Path, minilm: Path, tmp_path: Path, figures: str, says: str
+) -> None:
+    view = tmp_path / "view.json"
+    assert says in run("inspect_figures.py", figures, *("--threads", "1", "--keep", str(tmp_path), "--out", str(view)))
+    assert view.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import re
@@ -25,6 +26,10 @@ LINE = 66
 """Characters in a line of words."""
 NAMES = 20
 """Names along an axis, or on a map, at most."""
+MAP = (320, 280)
+"""How wide and high a map is, about, in points of type."""
+MARKERS = "os^Dv"
+"""Of groups, another one when the colours begin again."""
 
 
 def draw(title: str, panels: Sequence[Panel], path: Path) -> None:
@@ -75,8 +80,9 @@ def _lines(axes: Any, panel: Lines) -> None:
         axes.plot(x, y, color=COLORS[number % len(COLORS)], label=plain(name), linewidth=1.6)
     for name, at in panel.marks.items():
         axes.axvline(at, color="0.5", linewidth=1, linestyle=":")
-        axes.annotate(plain(name), (at, 1), (3, -3), ("data", "axes fraction"),
-                      textcoords="offset points", va="top", size="small")  # fmt: skip
+        left = at > sum(axes.get_xlim()) / 2  # of the line, where to its right it might leave the axes
+        how = dict(textcoords="offset points", va="top", ha="right" if left else "left", size="small")
+        axes.annotate(plain(name), (at, 1), (-3 if left else 3, -3), ("data", "axes fraction"), **how)
     axes.set_xlabel(plain(panel.x))
     axes.set_ylabel(plain(panel.y))
     axes.spines[["top", "right"]].set_visible(False)
@@ -111,7 +117,7 @@ def _bars(axes: Any, panel: Bars) -> None:
         errors = None if panel.errors is None else panel.errors[:, number]
         color = COLORS[number % len(COLORS)]
         axes.bar(at, panel.values[:, number], width, yerr=errors, color=color, label=plain(group), capsize=3)
-    turned = dict(rotation=30, ha="right") if sum(map(len, panel.names)) > 40 else {}
+    turned = dict(rotation=30, ha="right") if len(panel.names) * max(map(len, panel.names), default=0) > 40 else {}
     axes.set_xticks(places, [plain(name) for name in panel.names], **turned)
     axes.set_xlim(-0.8, len(panel.names) - 0.2)
     axes.set_ylabel(plain(panel.y))
@@ -121,16 +127,48 @@ def _bars(axes: Any, panel: Bars) -> None:
 
 
 def _scatter(axes: Any, panel: Scatter) -> None:
-    for number, group in enumerate(dict.fromkeys(panel.groups)):
+    known = list(dict.fromkeys(panel.groups))
+    for number, group in enumerate(known):
         chosen = [at for at, each in enumerate(panel.groups) if each == group]
-        axes.scatter(*panel.points[chosen].T, color=COLORS[number % len(COLORS)], label=plain(group), s=28)
+        turns, color = divmod(number, len(COLORS))
+        how = dict(color=COLORS[color], marker=MARKERS[turns % len(MARKERS)], label=plain(_cut(group)), s=28)
+        axes.scatter(*panel.points[chosen].T, **how)
     if len(panel.names) <= NAMES:
-        for name, point in zip(panel.names, panel.points, strict=True):
-            axes.annotate(plain(name), point, (4, 2), textcoords="offset points", size="x-small")
+        axes.margins(0.1)
+        for name, point, (x, y) in zip(panel.names, panel.points, _beside(axes, panel), strict=True):
+            how = dict(textcoords="offset points", size="x-small", ha="left" if x > 0 else "right", va="center")
+            axes.annotate(plain(_cut(name)), point, (x, y), **how)
     axes.set_xlabel(plain(panel.x))
     axes.set_ylabel(plain(panel.y))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize="small")
+    if len(known) > 1:  # beside the map, where its dots are no points of it
+        axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1), ncols=math.ceil(len(known) / NAMES))
+
+
+def _beside(axes: Any, panel: Scatter) -> list[tuple[int, int]]:
+    """Where each point's name begins or ends, in points of type from it: within the axes, and where least is covered."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    at = (panel.points - (left, low)) / (right - left, high - low) * MAP
+    taken = [(x - 3, x + 3, y) for x, y in at.tolist()]
+    chosen = []
+    for (x, y), name in zip(at.tolist(), panel.names, strict=True):
+        width, found = 4.2 * len(_cut(name)), []
+        for away, up in itertools.product((5, -5), (0, 8, -8, 16, -16)):
+            first, last = (x + away, x + away + width) if away > 0 else (x + away - width, x + away)
+            hidden = sum(
+                max(0, min(last, end) - max(first, start)) * max(0, 9 - abs(y + up - line))
+                for start, end, line in taken
+            )
+            outside = max(0, -first) + max(0, last - MAP[0])
+            found.append((hidden + 9 * outside + abs(up) / 4, (away, up), (first, last, y + up)))
+        _, offset, place = min(found)
+        taken.append(place)
+        chosen.append(offset)
+    return chosen
+
+
+def _cut(text: str, most: int = 24) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _words(axes: Any, panel: Words) -> None:

@@ -15,9 +15,12 @@ import numpy as np
 import torch
 
 from clozeline import predict as prediction
+from clozeline.data import tagged
 from clozeline.data.packing import Samples
 from clozeline.errors import InputError
+from clozeline.evaluate.intervals import RESAMPLES
 from clozeline.inspect import panels as kinds
+from clozeline.inspect.separation import BEST, FEW, Sure, measures
 from clozeline.inspect.tokenization import normalised
 from clozeline.inspect.view import View, called
 from clozeline.inspect.words import lettered
@@ -30,8 +33,6 @@ SAMPLE = 500
 """Random tokens for the base line, about."""
 MOST = 2000
 """Occurrences that are compared, each with each, at most."""
-BEST = (("separation", 1), ("between senses", -1), ("occurrences", -1))
-"""What names the best layer, the first that there is: without pairs within senses, occurrences should be least alike."""
 SHOWN = 100
 """Occurrences that panels show."""
 
@@ -53,7 +54,7 @@ class Senses(View):
 
     cosines: (L + 1, n, n); random: (L + 1,) mean cosine of random tokens; points: (n, 2) a map at the layer `best`, and
     explained: (2,) what share of the variance each axis of it has; neighbours: how many are named; lost: occurrences
-    behind what the model reads of a text.
+    behind what the model reads of a text; unknown: occurrences of which the tokenizer knows nothing.
     """
 
     model: str
@@ -66,6 +67,7 @@ class Senses(View):
     explained: np.ndarray
     neighbours: int
     lost: int
+    unknown: int
 
     @property
     def title(self) -> str:
@@ -81,6 +83,22 @@ class Senses(View):
         """By name, (L + 1,) each: see `measures`."""
         return measures(self.cosines, self.groups)
 
+    @property
+    def measure(self) -> str:
+        """Which of them names the best layer."""
+        return next(name for name in BEST if name in self.layers)
+
+    @cached_property
+    def sure(self) -> Sure | None:
+        """How sure the best layer is, or None where a sense has too few occurrences to say."""
+        return Sure.of(self.cosines, self.groups, self.measure, self.best)
+
+    @cached_property
+    def alone(self) -> tuple[str, ...]:
+        """Senses that are there once, so that nothing can be said within them."""
+        named = [each.group for each in self.occurrences if each.group]
+        return tuple(name for name in dict.fromkeys(named) if named.count(name) == 1)
+
     @cached_property
     def nearest(self) -> np.ndarray:
         """(n, neighbours) the nearest other occurrences at the best layer, nearest first."""
@@ -89,8 +107,11 @@ class Senses(View):
 
     @property
     def agreement(self) -> float | None:
-        """How often the nearest occurrence has the same sense, or None where senses are not known."""
-        return None if self.groups is None else float((self.groups[self.nearest[:, 0]] == self.groups).mean())
+        """How often the nearest occurrence has the same sense, of senses that are there more than once; None without any."""
+        if self.groups is None or not self.separated:
+            return None
+        several = np.bincount(self.groups)[self.groups] > 1
+        return float((self.groups[self.nearest[:, 0]] == self.groups)[several].mean())
 
     def panels(self) -> list[kinds.Panel]:
         at = list(range(len(self.random)))
@@ -101,14 +122,14 @@ class Senses(View):
         }
         marks = {f"layer {self.best}": float(self.best)}
         curves["random tokens"] = (at, self.random.tolist())
-        say = "Layer 0 is the embedding. Random tokens of these texts are what a cosine is to be held against."
-        found: list[kinds.Panel] = [
-            kinds.Lines("Mean cosine of occurrences", "layer", "cosine", curves, marks, self._missing + say)
-        ]
+        say = "Layer 0 is the embedding, before any context. A cosine is to be held against that of random tokens."
+        say = self._notes + say + f" {self._how_sure}" * (not self.separated)
+        found: list[kinds.Panel] = [kinds.Lines("Mean cosine of occurrences", "layer", "cosine", curves, marks, say)]
         if self.separated:
-            apart = {name: (at, self.layers[name].tolist()) for name in ("separation", "silhouette")}
-            say = "Separation is the mean cosine within senses less that between them."
-            found.append(kinds.Lines("How far senses are apart", "layer", "", apart, marks, say))
+            half = None if self.sure is None else (self.sure.high - self.sure.low)[:, None] / 2
+            names, values = ["0, no context", *map(str, at[1:])], self.layers["separation"][:, None]
+            say = f"The mean cosine within senses less that between them, at each layer. {self._how_sure}"
+            found.append(kinds.Bars("How far senses are apart", "separation", names, ["separation"], values, half, say))
         names = [f"{number} {each.name}" for number, each in enumerate(self.occurrences, 1)]
         senses = [each.group or self.word for each in self.occurrences]
         x, y = (f"component {axis} ({share:.0%})" for axis, share in enumerate(self.explained, 1))
@@ -137,11 +158,28 @@ class Senses(View):
     @property
     def separated(self) -> bool:
         """Whether senses are known, and one of them more than once."""
-        return bool(np.isfinite(self.layers.get("separation", np.nan)).all())
+        return "separation" in self.layers
 
     @property
-    def _missing(self) -> str:
-        return f"{self.lost} occurrences stand behind what the model reads of their text. " if self.lost else ""
+    def _notes(self) -> str:
+        found = []
+        if self.lost:
+            found.append(f"{self.lost} occurrences stand behind what the model reads of their text.")
+        if self.unknown:
+            found.append(f"In {self.unknown} of them the tokenizer does not know the word: only its context is read.")
+        if self.alone:
+            names = ", ".join(f"“{name}”" for name in self.alone)
+            found.append(f"There once, so that nothing is said within it: {names}.")
+        return "".join(f"{each} " for each in found)
+
+    @property
+    def _how_sure(self) -> str:
+        """How sure the best layer is, in a sentence or two."""
+        if self.sure is None:
+            return f"How sure that is takes {FEW} occurrences{' of each sense' * (self.groups is not None)} or more."
+        alike = ", ".join(str(at) if at else "0 (before any context)" for at in self.sure.alike)
+        rest = f"layers that cannot be told from it: {alike}" if alike else "each other layer can be told from it"
+        return f"Layer {self.best} is the best in {self.sure.first[self.best]:.0%} of {RESAMPLES:,} resamples; {rest}."
 
     def as_dict(self) -> dict[str, Any]:
         measured = {**self.layers, "random": self.random}
@@ -151,6 +189,16 @@ class Senses(View):
             "lost": self.lost,
             "best_layer": self.best,
             "layers": {name: kinds.numbers(values) for name, values in measured.items()},
+            "sure": self.sure
+            and {
+                "measure": self.measure,
+                "low": kinds.numbers(self.sure.low),
+                "high": kinds.numbers(self.sure.high),
+                "best_share": kinds.numbers(self.sure.first),
+                "alike": list(self.sure.alike),
+            },
+            "there_once": list(self.alone),
+            "unknown": self.unknown,
             "same_sense_nearest": self.agreement,
             "occurrences": [asdict(each) for each in self.occurrences],
             "points": [kinds.numbers(row) for row in self.points],
@@ -160,16 +208,18 @@ class Senses(View):
 
     def __str__(self) -> str:
         columns = {**self.layers, "random tokens": self.random}
-        lines = [self.title, f"{len(self.occurrences)} occurrences. {self._missing}Mean cosine of them by layer:"]
+        lines = [self.title, f"{len(self.occurrences)} occurrences. {self._notes}Mean cosine of them by layer:"]
         lines.append("layer  " + "  ".join(f"{name:>13}" for name in columns))
+        if self.sure is not None:
+            lines[-1] += f"   {self.measure}, 95 %"
         for at in range(len(self.random)):
-            mark = "  <" if at == self.best else ""
-            lines.append(f"{at:>5}  " + "  ".join(f"{values[at]:>13.3f}" for values in columns.values()) + mark)
-        if self.separated:
-            lines.append(f"Senses are farthest apart at layer {self.best}: {self.layers['separation'][self.best]:.3f}.")
-        else:
-            lines.append(f"They are farthest apart at layer {self.best}.")
-        if self.agreement is not None and self.separated:
+            line = f"{at:>5}  " + "  ".join(f"{values[at]:>13.3f}" for values in columns.values())
+            if self.sure is not None:
+                line += f"   [{self.sure.low[at]:.3f}, {self.sure.high[at]:.3f}]"
+            lines.append(line + ("  <" if at == self.best else "  before any context" * (at == 0)))
+        what, value = "Senses" if self.separated else "They", self.layers[self.measure][self.best]
+        lines.append(f"{what} are farthest apart at layer {self.best}: {self.measure} {value:.3f}. {self._how_sure}")
+        if self.agreement is not None:
             lines.append(f"There the nearest occurrence has the same sense in {self.agreement:.0%}.")
         return "\n".join(lines)
 
@@ -186,13 +236,14 @@ def senses(
 
     Args:
         texts: one text or several; what is longer than the model is cut, and occurrences lost so are counted.
-        word: looked for as a whole word, or several; case counts where it does for the tokenizer. A word of several pieces
-            is the mean of them.
+        word: looked for as a whole word, or several, or a sign; case counts where it does for the tokenizer. A word of
+            several pieces is the mean of them.
         groups: what the word means in each text, or (where their number differs) in each occurrence in reading order.
         neighbours: occurrences named as the nearest of each.
 
     The best layer is the one where senses are farthest apart (mean cosine within less between), or occurrences where senses
-    are not known; the embedding, which knows no context, does not count.
+    are not known; the embedding, which knows no context, does not count. How sure that is, `Senses.sure` says: occurrences
+    are drawn again within their senses.
 
     Raises:
         InputError: the word is in the texts less than twice, or the groups do not fit.
@@ -202,8 +253,8 @@ def senses(
         raise InputError("There are no texts to look for the word in.")
     if neighbours < 1:
         raise InputError(f"neighbours is {neighbours}; ask for at least 1.")
-    if not lettered(word):
-        raise InputError(f"word is {word!r}; give a word to look for, with letters or digits.")
+    if not tagged.words(word) or not normalised(model.tokenizer, word).strip():
+        raise InputError(f"word is {word!r}, of which the tokenizer reads nothing; give a word to look for.")
     samples = Samples.tokenise(model.tokenizer, texts, offsets=True)
     places = [(at, *span) for at, text in enumerate(texts) for span in _places(model.tokenizer, text, word)]
     named = _named(groups, places, len(texts), word)
@@ -226,49 +277,19 @@ def senses(
     cosines[:, np.arange(len(kept)), np.arange(len(kept))] = 1
     total, n = np.linalg.norm(prediction.unit(base.astype(np.float64)).sum(0), axis=-1), len(base)
     measured = measures(cosines, _numbered(found))
-    score = next(sign * measured[name] for name, sign in BEST if np.isfinite(measured.get(name, np.nan)).all())
+    score = next(sign * measured[name] for name, sign in BEST.items() if name in measured)
     best = 1 + int(np.argmax(score[1:]))
     points, explained = _map(units[:, best])
     random_cosine = (total**2 - n) / max(1, n * (n - 1))
-    return Senses(model.name, word, found, cosines, random_cosine, best, points, explained, neighbours, lost)
-
-
-def measures(cosines: np.ndarray, groups: np.ndarray | None) -> dict[str, np.ndarray]:
-    """By name, (layers,) each, from (layers, n, n) cosines and the sense of each occurrence.
-
-    Without senses the mean cosine of "occurrences". With them that "within senses" (NaN where each is there once) and
-    "between senses", the "separation", which is their difference, and the mean "silhouette" coefficient (Rousseeuw 1987)
-    over cosine distances: 1 where senses are far apart, 0 where they are mixed, below 0 where each is nearer to another.
-    """
-    n = cosines.shape[1]
-    pairs = ~np.eye(n, dtype=bool)
-    if groups is None:
-        return {"occurrences": cosines[:, pairs].mean(1)}
-    same = (groups[:, None] == groups) & pairs
-    other = pairs & ~same
-    nothing = np.full(len(cosines), np.nan)
-    within = cosines[:, same].mean(1) if same.any() else nothing
-    between = cosines[:, other].mean(1)
-    member = groups[:, None] == np.unique(groups)  # (n, senses)
-    counts = member.sum(0)
-    sums = (1 - cosines) @ member
-    own = sums[:, member] / np.maximum(1, counts[groups] - 1)
-    nearest = np.where(member, np.inf, sums / counts).min(2)
-    shape = (nearest - own) / np.maximum(np.maximum(nearest, own), 1e-12)
-    silhouette = np.where(counts[groups] > 1, shape, 0).mean(1)
-    return {
-        "within senses": within,
-        "between senses": between,
-        "separation": within - between,
-        "silhouette": silhouette,
-    }
+    unknown = sum(bool((samples.ids[tokens[at]] == model.tokenizer.unk_id).all()) for at in kept)
+    return Senses(model.name, word, found, cosines, random_cosine, best, points, explained, neighbours, lost, unknown)
 
 
 def _places(tokenizer: Tokenizer, text: str, word: str) -> Iterator[tuple[int, int]]:
     """Where the word stands in a text, as the tokenizer sees both."""
-    own, wanted = lettered(word), normalised(tokenizer, word).strip()
+    parts = lettered if lettered(word) else tagged.words  # of "☺" there is nothing but signs
+    own, spans, wanted = parts(word), parts(text), normalised(tokenizer, word).strip()
     before, behind = own[0][0], len(word) - own[-1][1]  # marks at its ends, as of "C++"
-    spans = lettered(text)
     for first, last in zip(spans, spans[len(own) - 1 :], strict=False):
         start, end = max(0, first[0] - before), last[1] + behind
         if normalised(tokenizer, text[start:end]).strip() == wanted:
