@@ -62,7 +62,11 @@ def attribution(args: argparse.Namespace) -> View:
     words = [len(each.words) for each in found]
     print(f"{len(found)} reviews of {min(words)} to {max(words)} words, 64 steps of integrated gradients")
     print(f"the gap is at most {max(gaps):.4%} of what the words change, median {np.median(gaps):.4%}")
-    print(f"the curve falls faster than in random order for {(areas[:, 0] < areas[:, 1]).sum()} of {len(areas)};")
+    told = sum(each.deletion.as_fast == 0 for each in found if each.deletion is not None)
+    print(
+        f"the curve falls faster than in the mean of random orders for {(areas[:, 0] < areas[:, 1]).sum()} of {len(areas)},"
+    )
+    print(f"and faster than in every one of them for {told};")
     print(f"mean area {areas[:, 0].mean():.3f} against {areas[:, 1].mean():.3f}")
     return found[-1]
 

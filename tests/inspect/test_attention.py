@@ -236,7 +236,7 @@ def test_arrays_are_written_where_json_would_be_too_much(
         assert tuple(found["beside tokens"]) == view.reads[1].tokens
         np.testing.assert_array_equal(found["entropy"], view.reads[0].measures["entropy"])
     with pytest.raises(cl.InputError, match="there are no arrays of this"):
-        cl.inspect.positions(model).save(tmp_path / "positions.npz")
+        cl.inspect.tokenization(model, "w1").save(tmp_path / "tokens.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["view.npz"]
 
 
@@ -282,7 +282,7 @@ class Hostile(View):
         drawn += [kinds.Words(self.texts[1], self.texts, values.tolist(), self.texts, diverging=True)]
         drawn += [kinds.Lines("$l$", "x", "y", {text: (values.tolist(),) * 2 for text in self.texts}, {"$m$": 2.0})]
         drawn += [kinds.Heatmap("h", "x", "y", np.full((5, 5), np.nan), self.texts, self.texts)]
-        drawn += [kinds.Bars("b", "y", self.texts, ["$g$"], values[:, None], values[:, None])]
+        drawn += [kinds.Bars("b", "y", self.texts, ["$g$"], values[:, None], np.stack([values, values], -1)[:, None])]
         return [*drawn, kinds.Scatter("s", "x", "y", np.stack([values, values], 1), self.texts, self.texts)]
 
     def as_dict(self) -> dict[str, Any]:

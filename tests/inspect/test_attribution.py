@@ -18,6 +18,7 @@ from clozeline.bundle import Bundle
 from clozeline.errors import InputError
 from clozeline.families import FAMILIES
 from clozeline.inspect.attribution import METHODS, attribution
+from clozeline.inspect.panels import Words
 from clozeline.model.heads import Network
 from clozeline.model.layers import Embedding
 from clozeline.tasks.supervised import Supervised
@@ -138,6 +139,7 @@ def test_curves_begin_with_the_text_and_end_without_it(model: cl.Model) -> None:
         assert curve[0] == pytest.approx(found.probability, abs=1e-6)
     assert curves.ranked[-1] == pytest.approx(curves.random[-1], abs=1e-6)
     assert curves.areas[0] < curves.areas[1], "two words tell, and they go first"
+    assert curves.orders.shape == (19, 10) and curves.as_fast == 0 and "in all of 19 random orders" in str(found)
     assert {found.words[at].text for at in np.argsort([-word.value for word in found.words])[:2]} == {"good", "bright"}
     assert len(attribution(model, "w1 " * 50).deletion.shares) == 21  # type: ignore[union-attr]
 
@@ -240,8 +242,8 @@ def test_what_a_classifier_refuses(model: cl.Model, given: dict[str, object], me
 @pytest.mark.parametrize(
     ("at", "message"),
     [
-        (None, "at is None; say which word's tag is explained: the word itself, or 0 to 3"),
-        (4, "at is 4; say which word's tag"),
+        (None, r"at \(--at\) is None; say which word's tag is explained: the word itself, or 0 to 3"),
+        (4, r"at \(--at\) is 4; say which word's tag"),
         ("w9", "The word 'w9' stands not in the text; give the index of one of its 4 words"),
         ("w1", "The word 'w1' stands 2 times, as words 0, 3 in the text"),
     ],
@@ -262,3 +264,23 @@ def test_what_other_models_refuse(tiny: Path) -> None:
     model.tokenizer.mask_id = None
     with pytest.raises(InputError, match="has no mask token for a baseline"):
         attribution(model, TEXT, baseline="mask")
+
+
+def test_chance_is_not_called_faithful(model: cl.Model) -> None:
+    """Nothing is claimed of an order that random ones often beat, whatever its mean."""
+    found = attribution(model, TEXT)
+    assert found.deletion is not None
+    by = replace(found.deletion, ranked=found.deletion.orders[0])
+    fast = (np.trapezoid(by.orders, by.shares) <= by.areas[0]).sum()
+    assert by.as_fast == fast >= 1
+    assert f"in {fast} of 19 random orders it falls as fast, so this cannot be told from chance" in str(
+        replace(found, deletion=by)
+    )
+
+
+def test_two_texts_are_seen_to_be_two(tiny: Path) -> None:
+    found = attribution(made(tiny, cl.TextClassification(labels=LABELS)), "good w1 w2", "bad w3", deletion=False)
+    words = found.panels()[0]
+    assert isinstance(words, Words)
+    assert [*words.words] == ["good", "w1", "w2", "\u2016", "bad", "w3"]
+    assert words.values[3] is None and words.values[4] == found.words[3].value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from clozeline.errors import InputError
 from clozeline.face import Model
 from clozeline.families import FAMILIES
 from clozeline.inspect.causal import causal_gap, left_only
+from clozeline.inspect.figures import LINE, draw
 from clozeline.inspect.masking import corruption, fill_mask
+from clozeline.inspect.panels import Words
 from clozeline.model.heads import MaskedLMHead, Network
 from clozeline.tasks.masked_lm import MaskedLM
 from clozeline.tokenizer import Tokenizer
@@ -263,3 +266,10 @@ def test_a_model_without_a_head_for_masked_words_says_so(tiny: Path, call: Any) 
     for model in (cl.load(tiny), cl.load(tiny, MaskedLM())):
         with pytest.raises(InputError, match="no trained masked-LM head"):
             call(model)
+
+
+def test_a_figure_of_a_long_text_has_room_for_its_lines(tmp_path: Path) -> None:
+    words = Words("w", ["word"] * 500, [None] * 500, key={"masked": 1.0})
+    draw("t", [words], tmp_path / "view.svg")
+    height = re.search(r'height="([\d.]+)pt"', (tmp_path / "view.svg").read_text())
+    assert height is not None and float(height[1]) > 9 * 1.2 * 500 * len("word ") / LINE  # 9 points a sign

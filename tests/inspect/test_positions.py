@@ -144,3 +144,16 @@ def test_a_real_table_is_trained_to_its_end(minilm: Path) -> None:
     assert view.said[0] == "Position 511 is the last: a token number 513 cannot be read."
     assert view.said[-1] == "All positions look trained."
     assert 0.8 < view.numbers["cosine_by_distance"]["1"] < 0.9
+
+
+def test_arrays_are_of_all_positions(tiny: Path, tmp_path: Path) -> None:
+    model = cl.load(tiny)
+    positions(model).save(tmp_path / "positions.npz")
+    with np.load(tmp_path / "positions.npz") as found:
+        table, cosines = found["table"], found["cosines of table"]
+        assert found["sinusoids"].shape == table.shape == (model.config.max_length, model.config.width)
+    np.testing.assert_array_equal(
+        table, model.network.get_parameter("encoder.embedding.positions.table.weight").detach().numpy()
+    )
+    one, other = table[1].astype(float), table[3].astype(float)
+    assert cosines[1, 3] == pytest.approx(one @ other / np.linalg.norm(one) / np.linalg.norm(other), abs=1e-6)

@@ -186,7 +186,7 @@ def test_a_sense_that_is_there_once_is_left_out_of_what_needs_two(model: Model) 
     none = senses(model, texts, "bank", groups=["one", "two", "three"])
     assert [*none.layers] == ["between senses"] and none.agreement is None
     assert "nan" not in str(none) and "within senses" not in str(none)
-    assert "null" not in json.dumps([panel.as_dict() for panel in none.panels()]).replace('"errors": null', "")
+    assert "null" not in json.dumps([panel.as_dict() for panel in none.panels()]).replace('"ranges": null', "")
 
 
 def test_groups_are_of_texts_or_of_occurrences(model: Model) -> None:

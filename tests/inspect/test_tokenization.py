@@ -10,6 +10,7 @@ import pytest
 
 import clozeline as cl
 from clozeline.errors import InputError
+from clozeline.inspect.panels import Words
 from clozeline.inspect.tokenization import corpus_pieces, normalised, tokenization
 from clozeline.inspect.words import lettered
 from clozeline.tokenizer import Tokenizer
@@ -135,3 +136,15 @@ def test_both_can_be_saved(tokenizer: Tokenizer, tmp_path: Path, suffix: str) ->
 def test_what_cannot_be_used_is_said(tokenizer: Tokenizer, call: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call(tokenizer)
+
+
+def test_bytes_are_shown_as_text_and_kinds_have_a_key(data: Path) -> None:
+    found = tokenization(Tokenizer.load(data / "tokenizers" / "roberta-base"), "na\u00efve \U0001f642")
+    words = next(panel for panel in found.panels() if isinstance(panel, Words))
+    assert [*words.words] == ["<s>", "na", "\u00efve", "\u2581\U0001f642", "</s>"] and {*words.key} == {
+        "begins",
+        "continues",
+        "unknown",
+    }
+    assert "\u2581\U0001f642" in str(found) and "\u0120" not in str(found)
+    assert found.pieces[2].token == "\u00c3\u00afve"

@@ -16,10 +16,13 @@ export function bars(panel: Bars): HTMLElement {
   const shown = new Set(panel.groups.keys());
   const groups = panel.groups.length > 1 ? ` by ${panel.groups.join(", ")}` : "";
   const label = `${panel.y} for ${panel.names.join(", ")}${groups}`;
-  const error = (name: number, group: number): number | null => panel.errors?.[name][group] ?? null;
+  const ends = (name: number, group: number): [number, number] | null => {
+    const [low, high] = panel.ranges?.[name][group] ?? [null, null];
+    return low === null || high === null ? null : [low, high];
+  };
   const value = (name: number, group: number): string => {
-    const half = error(name, group);
-    return exact(panel.values[name][group]) + (half === null ? "" : ` \u00B1 ${exact(half)}`);
+    const range = ends(name, group);
+    return exact(panel.values[name][group]) + (range ? ` [${range.map(exact).join(", ")}]` : "");
   };
   const tip = (name: number, group: number): HTMLElement[] => [
     h("span", {}, say(plain(panel.names[name]))),
@@ -31,12 +34,11 @@ export function bars(panel: Bars): HTMLElement {
     const every = panel.names.flatMap((_, name) =>
       groups.map((group) => ({ name, group, value: panel.values[name][group] })),
     );
-    const ends = every.flatMap((each) => {
-      const half = error(each.name, each.group) ?? 0;
-      return each.value === null ? [] : [each.value - half, each.value + half];
-    });
+    const reached = every.flatMap((each) =>
+      each.value === null ? [] : [each.value, ...(ends(each.name, each.group) ?? [])],
+    );
     const y = scaleLinear()
-      .domain([Math.min(0, ...ends), Math.max(0, ...ends) || (ends.some((end) => end < 0) ? 0 : 1)])
+      .domain([Math.min(0, ...reached), Math.max(0, ...reached) || (reached.some((end) => end < 0) ? 0 : 1)])
       .nice();
     const left = room(y.ticks(5).map(short));
     const longest = Math.min(20, Math.max(0, ...panel.names.map((name) => plain(name).length)));
@@ -98,9 +100,9 @@ export function bars(panel: Bars): HTMLElement {
         .attr("role", "img")
         .attr("aria-label", `${panel.names[name]}, ${panel.groups[group]}: ${value(name, group)}`)
         .style("fill", categoryName(group));
-      const half = error(name, group);
-      if (half !== null) {
-        const [low, high, cap] = [y(height - half), y(height + half), Math.min(5, wide / 4)];
+      const range = ends(name, group);
+      if (range) {
+        const [low, high, cap] = [y(range[0]), y(range[1]), Math.min(5, wide / 4)];
         svg
           .append("path")
           .attr("class", "error")
@@ -119,12 +121,12 @@ export function bars(panel: Bars): HTMLElement {
 
   if (panel.groups.length > 1) body.append(switches(panel.groups, shown, () => draw(place.clientWidth)));
   responsive(place, draw);
-  const columns = panel.groups.flatMap((group) => (panel.errors ? [group, `${group} \u00B1`] : [group]));
+  const columns = panel.groups.flatMap((group) => (panel.ranges ? [group, `${group}, from`, "to"] : [group]));
   const rows = (): Cell[][] =>
     panel.names.map((name, at) => [
       name,
       ...panel.groups.flatMap((_, group) =>
-        panel.errors ? [panel.values[at][group], error(at, group)] : [panel.values[at][group]],
+        panel.ranges ? [panel.values[at][group], ...panel.ranges[at][group]] : [panel.values[at][group]],
       ),
     ]);
   body.append(figure(label, place), disclosure(["", ...columns], rows));

@@ -16,6 +16,8 @@ export interface Content {
   describe: (row: number, column: number) => { lines: readonly TipLine[]; text: string };
   /** Names are numbers, some of which say what those between them are. */
   numbered?: { rows: boolean; columns: boolean };
+  /** Where names do not fit, the number of a row or column says which it is. */
+  counted?: boolean;
   /** Rows and columns whose names stand out. */
   found?: { rows: ReadonlySet<number>; columns: ReadonlySet<number> };
 }
@@ -47,6 +49,7 @@ export class Cells {
   private current: { row: number; column: number } | null = null;
   private size = { width: 1, height: 1, left: 0, top: 0, turned: true, rows: 1, columns: 1 };
   private scale = 1;
+  private labels: { rows: readonly string[]; columns: readonly string[] } = { rows: [], columns: [] };
   readonly redraw = perFrame(() => this.draw());
 
   constructor(
@@ -103,15 +106,19 @@ export class Cells {
     context.font = FONT;
     const longest = (names: readonly string[]): number =>
       names.reduce((most, name) => Math.max(most, context.measureText(cut(name, 22)).width), 0);
-    const gutter = Math.min(GUTTER, width * 0.3, longest(content.rows) + 12);
+    const counts = (names: readonly string[]): string[] => names.map((_, at) => String(at));
+    const named = Math.min(TALLEST / rows, width / columns) * this.scale >= NAMED;
+    const counted = content.counted === true && !named;
+    this.labels = counted ? { rows: counts(content.rows), columns: counts(content.columns) } : content;
+    const gutter = Math.min(GUTTER, width * 0.3, longest(this.labels.rows) + 12);
     const high = (TALLEST - 100) / rows;
     const fit = (left: number): number => (width - left - 10) / columns;
     const wide = (this.square ? Math.min(LARGEST, fit(gutter), high) : Math.min(96, fit(gutter))) * this.scale;
     const tall = this.square ? wide : Math.min(30, Math.max(content.numbered?.rows ? 1 : 4, high)) * this.scale;
-    const across = longest(content.columns);
+    const across = longest(this.labels.columns);
     const nth = {
-      rows: every(tall, 22, content.numbered?.rows),
-      columns: every(wide, across + 16, content.numbered?.columns),
+      rows: every(tall, 22, counted || content.numbered?.rows),
+      columns: every(wide, across + 16, counted || content.numbered?.columns),
     };
     const left = nth.rows < Infinity ? gutter : 10;
     const turned = nth.columns === 1 && across + 8 > wide;
@@ -167,7 +174,7 @@ export class Cells {
       if (nthRow < Infinity && row % nthRow === 0) {
         style_of(marked || this.current?.row === row);
         context.textAlign = "right";
-        context.fillText(this.fitting(context, content.rows[row], left - 10), left - 7, y);
+        context.fillText(this.fitting(context, this.labels.rows[row], left - 10), left - 7, y);
       }
       if (marked) {
         context.fillStyle = accent;
@@ -189,7 +196,7 @@ export class Cells {
         if (turned) context.rotate(-Math.PI / 2);
         context.textAlign = turned ? "left" : "center";
         context.fillText(
-          turned ? this.fitting(context, content.columns[column], top - 10) : content.columns[column],
+          turned ? this.fitting(context, this.labels.columns[column], top - 10) : this.labels.columns[column],
           0,
           turned ? 0 : -4,
         );

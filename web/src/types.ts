@@ -34,7 +34,8 @@ export interface Bars extends Head {
   names: string[];
   groups: string[];
   values: Value[][];
-  errors: Value[][] | null;
+  /** By name and group the ends of an interval. */
+  ranges: Value[][][] | null;
 }
 
 export interface Scatter extends Head {
@@ -75,6 +76,8 @@ export interface Attention extends Head {
   sources: number[];
   layers: number[];
   heads: number[];
+  /** What the tokens are: words where pieces were joined before. */
+  unit: "token" | "word";
   /** The text of each run of pieces of one word, and the measures between words. */
   spelled: string[];
   measures: Record<string, Value[][]>;

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class Read:
     words: (L,) the word that each token is a piece of, -1 for special tokens; sources: (L,) 0 the first text, 1 the second,
     -1 special tokens. layers, heads: the numbers of those that are here, from 0.
     weights: (layers, heads, L, L) fp32; row i says how much token i reads of each token, and sums to 1;
-    NaN of heads that were pruned.
+    NaN of heads that were pruned. unit: what stands as a token here, a word where pieces were joined.
     """
 
     texts: tuple[str, ...]
@@ -50,6 +50,7 @@ class Read:
     layers: tuple[int, ...]
     heads: tuple[int, ...]
     weights: np.ndarray
+    unit: Literal["token", "word"] = "token"
 
     @cached_property
     def measures(self) -> dict[str, np.ndarray]:
@@ -95,7 +96,7 @@ class Read:
             for at, source, (low, high) in zip(starts.tolist(), sources.tolist(), offsets.tolist(), strict=True)
         ]
         found: dict[str, Any] = dict(tokens=tuple(names), offsets=offsets, words=self.words[starts], sources=sources)
-        return replace(self, weights=weights.astype(np.float32), **found)
+        return replace(self, weights=weights.astype(np.float32), unit="word", **found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +125,9 @@ class AttentionView(View):
             title, words = " | ".join(_short(text) for text in read.texts), read.joined()
             parts = (read.tokens, read.words.tolist(), read.sources.tolist(), read.layers, read.heads, read.weights)
             more = (read.measures, words.tokens, words.measures)
-            found.append(kinds.Attention(title, *parts, *more, budget=kinds.BUDGET // len(self.reads)))
+            if len(read.layers) == len(read.heads) == 1:
+                title += f" (layer {read.layers[0]}, head {read.heads[0]})"
+            found.append(kinds.Attention(title, *parts, *more, read.unit, budget=kinds.BUDGET // len(self.reads)))
         return found
 
     def as_dict(self) -> dict[str, Any]:

@@ -139,8 +139,8 @@ class CausalGap(View):
 
 def _bars(title: str, y: str, names: Sequence[str], sides: Sequence[Sequence[Interval]], note: str) -> kinds.Bars:
     values = np.array([[each.value for each in side] for side in sides]).T
-    errors = np.array([[(each.high - each.low) / 2 for each in side] for side in sides]).T
-    return kinds.Bars(title, y, names, READINGS, values, errors, note)
+    ranges = np.array([[(each.low, each.high) for each in side] for side in sides]).swapaxes(0, 1)
+    return kinds.Bars(title, y, names, READINGS, values, ranges, note)
 
 
 @torch.inference_mode()

@@ -72,7 +72,9 @@ def _row_of(samples: Samples, at: int | str | None) -> tuple[int, str]:
             )
         (at,) = places
     if not isinstance(at, int) or not 0 <= at < len(names):
-        raise InputError(f"at is {at!r}; say which word's tag is explained: the word itself, or 0 to {len(names) - 1}.")
+        raise InputError(
+            f"at (--at) is {at!r}; say which word's tag is explained: the word itself, or 0 to {len(names) - 1}."
+        )
     assert samples.offsets is not None and samples.source is not None
     start, end = example.words[at]
     before = example.words[at - 1][1] if at else 0

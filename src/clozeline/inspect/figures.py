@@ -8,7 +8,7 @@ import math
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,9 @@ def draw(title: str, panels: Sequence[Panel], path: Path) -> None:
     rows = math.ceil(len(drawn) / columns)
     low = [all(isinstance(panel, Words) for panel in drawn[columns * row :][:columns]) for row in range(rows)]
     heights = [2.4 if each else 4.8 for each in low]
+    for number, panel in enumerate(drawn):
+        if isinstance(panel, Words):
+            heights[number // columns] = max(heights[number // columns], 0.16 * (_rows(panel) + 3) + 0.6)
     figure = Figure(figsize=(6.2 * columns, sum(heights) + 0.4), layout="constrained")
     figure.suptitle(_wrapped(title, 60 * columns))
     grid = figure.add_gridspec(rows, columns, height_ratios=heights)
@@ -114,9 +117,11 @@ def _bars(axes: Any, panel: Bars) -> None:
     places = np.arange(len(panel.names))
     for number, group in enumerate(panel.groups):
         at = places + (number - (len(panel.groups) - 1) / 2) * width
-        errors = None if panel.errors is None else panel.errors[:, number]
+        values, errors = panel.values[:, number], None
+        if panel.ranges is not None:
+            errors = np.maximum(np.abs(panel.ranges[:, number].T - values), 0)
         color = COLORS[number % len(COLORS)]
-        axes.bar(at, panel.values[:, number], width, yerr=errors, color=color, label=plain(group), capsize=3)
+        axes.bar(at, values, width, yerr=errors, color=color, label=plain(group), capsize=3)
     turned = dict(rotation=30, ha="right") if len(panel.names) * max(map(len, panel.names), default=0) > 40 else {}
     axes.set_xticks(places, [plain(name) for name in panel.names], **turned)
     axes.set_xlim(-0.8, len(panel.names) - 0.2)
@@ -171,15 +176,34 @@ def _cut(text: str, most: int = 24) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def _places(words: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """The line and the place in it where each word begins."""
+    row = column = 0
+    for word in words:
+        if column and column + len(word) > LINE:
+            row, column = row + 1, 0
+        yield row, column
+        column += len(word) + 1
+
+
+def _rows(panel: Words) -> int:
+    return 2 * bool(panel.key) + max((row for row, _ in _places(panel.words)), default=0) + 1
+
+
 def _words(axes: Any, panel: Words) -> None:
     from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
 
     known = [abs(value) for value in panel.values if value is not None]
     most, shades = max(known, default=0) or 1.0, colormaps[BOTH if panel.diverging else RISING]
-    row = column = 0
-    for word, value in zip(panel.words, panel.values, strict=True):
-        if column and column + len(word) > LINE:
-            row, column = row + 1, 0
+    ended = [*panel.words, *panel.key]  # the key stands below, as words of its own
+    places = [*_places(panel.words)]
+    row = places[-1][0] if places else 0
+    if panel.key:
+        row += 2
+        places += [(row, column) for _, column in _places(panel.key)]
+    for word, value, (line, column) in zip(ended, [*panel.values, *panel.key.values()], places, strict=True):
         share = 0.0 if value is None else value / most
         back = shades((1 + share) / 2 if panel.diverging else share)
         dark = value is not None and sum(back[:3]) < 1.4
@@ -187,8 +211,10 @@ def _words(axes: Any, panel: Words) -> None:
         how = dict(
             family=["monospace", "DejaVu Sans"], size=9, va="center", color="white" if dark else "black", bbox=box
         )
-        axes.text(column, row, plain(word), **how)
-        column += len(word) + 1
+        axes.text(column, line, plain(word), **how)
+    if known and not panel.key:
+        scale = Normalize(-most if panel.diverging else 0, most)
+        axes.figure.colorbar(ScalarMappable(scale, shades), ax=axes, shrink=0.6, aspect=12)
     axes.set_xlim(-1, LINE + 1)
     axes.set_ylim(max(row, 5) + 0.5, -0.8)
     axes.set_xticks([])
@@ -220,7 +246,7 @@ def _attention(axes: Any, panel: Attention) -> None:
         put([(at + 0.5) * size for at in range(len(given))], [str(each) for each in given], size="x-small")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("head; in each, what is read from left to right")
+    axes.set_xlabel("head; in each, what is read from left to right, on its own scale")
     axes.set_ylabel("layer; in each, who reads from top to bottom")
 
 

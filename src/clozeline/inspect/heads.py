@@ -97,10 +97,11 @@ class HeadWorth(View):
             (head.layer, head.head, head.lost.value, head.lost.low, head.lost.high, head.slope) for head in self.heads
         ]
         columns = ["layer", "head", "lost", "from", "to (95 %)", "|d loss / d gate|"]
+        note = "\n".join(
+            [f"{self._of()}. {self._missed()} Below 0, in blue, it is better without the head.", *self.notes]
+        )
         return [
-            kinds.Heatmap(
-                f"{self.metric} lost without a head", "head", "layer", self.lost, diverging=True, note=self._of()
-            ),
+            kinds.Heatmap(f"{self.metric} lost without a head", "head", "layer", self.lost, diverging=True, note=note),
             kinds.Heatmap(
                 "|d loss / d gate|", "head", "layer", self.slope, low=0.0, note="A guess at the same in one pass."
             ),
@@ -115,17 +116,16 @@ class HeadWorth(View):
         return {**found, **self.whole.named("value"), "heads": each, "notes": list(self.notes)}
 
     def __str__(self) -> str:
-        needed = sum(head.lost.low > 0 for head in self.heads)
-        chance = 0.025 * len(self.heads)
-        lines = [
-            self._of(),
-            f"{needed} of {len(self.heads)} heads are missed, each by itself, beyond its 95 % interval; {chance:.1g} would "
-            "be by chance alone. Most lost without:",
-        ]
+        lines = [self._of(), f"{self._missed()} Most lost without:"]
         for head in self.heads[:SHOWN]:
             lost = f"{head.lost.value:+.4f} [{head.lost.low:+.4f}, {head.lost.high:+.4f}]"
             lines.append(f"  layer {head.layer:>2} head {head.head:>2}  {lost}  |d loss / d gate| {head.slope:.4g}")
         return "\n".join([*lines, *self.notes])
+
+    def _missed(self) -> str:
+        needed, chance = sum(head.lost.low > 0 for head in self.heads), 0.025 * len(self.heads)
+        missed = f"{needed} of {len(self.heads)} heads are missed, each by itself, beyond its 95 % interval;"
+        return f"{missed} {chance:.1g} would be by chance alone."
 
     def _of(self) -> str:
         return f"{self.metric} {self.whole} on {self.examples:,} of {self.data:,} examples"

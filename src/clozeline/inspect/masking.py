@@ -62,7 +62,9 @@ class FilledMask(View):
             which = f"Mask {number}" if len(self.words) > 1 else "The mask"
             shares = np.array([[word.both, word.left] for word in words])
             names = [word.token for word in words]
-            found.append(kinds.Bars(which, "probability", names, READINGS, shares, note=UNTRAINED))
+            found.append(
+                kinds.Bars(which, f"probability among {self.among:,}", names, READINGS, shares, note=UNTRAINED)
+            )
             columns = ("word", *READINGS, "rank, both sides", "rank, left side")
             rows = [list(asdict(word).values()) for word in words]
             found.append(kinds.Table(f"{which}: probability and rank among {self.among:,}", columns, rows))
@@ -78,7 +80,7 @@ class FilledMask(View):
     def __str__(self) -> str:
         lines = [self.title]
         for number, (both, left) in enumerate(zip(self.both, self.left, strict=True), 1):
-            lines.append(f"mask {number}    {READINGS[0]:<28}{READINGS[1]}")
+            lines.append(f"mask {number}    {READINGS[0]:<28}{READINGS[1]:<28}(shares among {self.among:,} words)")
             for one, other in zip(both, left, strict=True):
                 lines.append(f"   {one.score:8.2%}  {one.token:<20} {other.score:8.2%}  {other.token}")
         return "\n".join([*lines, UNTRAINED])

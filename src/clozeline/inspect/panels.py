@@ -73,7 +73,7 @@ class Heatmap:
 
 @dataclass(frozen=True)
 class Bars:
-    """One bar for each name and group. values: (names, groups); errors: the same, half an interval, or None."""
+    """One bar for each name and group. values: (names, groups); ranges: (names, groups, 2) an interval of each."""
 
     kind: ClassVar[str] = "bars"
     title: str
@@ -81,13 +81,13 @@ class Bars:
     names: Sequence[str]
     groups: Sequence[str]
     values: np.ndarray
-    errors: np.ndarray | None = None
+    ranges: np.ndarray | None = None
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        errors = None if self.errors is None else [numbers(row) for row in self.errors]
+        ranges = None if self.ranges is None else [[numbers(each) for each in row] for row in self.ranges]
         found = {"y": self.y, "names": list(self.names), "groups": list(self.groups)}
-        return _head(self) | found | {"values": [numbers(row) for row in self.values], "errors": errors}
+        return _head(self) | found | {"values": [numbers(row) for row in self.values], "ranges": ranges}
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ class Attention:
 
     tokens: the L tokens; words: (L,) which word each belongs to, -1 for special tokens; sources: (L,) 0 the first text, 1
     the second, -1 special tokens; layers, heads: the number of each, from 0; measures: by name, (layers, heads);
-    spelled, word_measures: the text of each run of pieces of one word, and the measures between words; budget: bytes that
-    it may take in a page.
+    spelled, word_measures: the text of each run of pieces of one word, and the measures between words; unit: "token", or
+    "word" where pieces were joined before; budget: bytes that it may take in a page.
     """
 
     kind: ClassVar[str] = "attention"
@@ -167,6 +167,7 @@ class Attention:
     measures: Mapping[str, np.ndarray]
     spelled: Sequence[str]
     word_measures: Mapping[str, np.ndarray]
+    unit: str = "token"
     note: str = ""
     budget: int = BUDGET
 
@@ -175,7 +176,12 @@ class Attention:
         given = rounded(self.weights, self.budget)
         error, share = given.errors(self.weights)
         found = {"tokens": list(self.tokens), "words": [*map(int, self.words)], "sources": [*map(int, self.sources)]}
-        found |= {"spelled": list(self.spelled), "layers": [*map(int, self.layers)], "heads": [*map(int, self.heads)]}
+        found |= {
+            "unit": self.unit,
+            "spelled": list(self.spelled),
+            "layers": [*map(int, self.layers)],
+            "heads": [*map(int, self.heads)],
+        }
         for name, measures in (("measures", self.measures), ("word_measures", self.word_measures)):
             found[name] = {measure: [numbers(row) for row in values] for measure, values in measures.items()}
         found |= {"bits": 8 * given.codes.itemsize, "octave": given.octave, "gone": given.gone.tolist()}

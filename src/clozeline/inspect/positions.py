@@ -58,7 +58,8 @@ class Region:
 class PositionView(View):
     """scheme: "learned", "rotary", "disentangled" or "bucketed"; max_length: tokens that the model reads at once.
 
-    said: what one sees, in sentences; numbers: what they rest on, by name; regions: of a table, in order.
+    said: what one sees, in sentences; numbers: what they rest on, by name; regions: of a table, in order; table:
+    (positions, D) of learned ones.
     """
 
     model: str
@@ -68,6 +69,7 @@ class PositionView(View):
     numbers: dict[str, Any]
     regions: tuple[Region, ...]
     shown: tuple[kinds.Panel, ...]
+    table: np.ndarray | None = None
 
     @property
     def title(self) -> str:
@@ -80,6 +82,14 @@ class PositionView(View):
         found = {"model": self.model, "scheme": self.scheme, "max_length": self.max_length, "said": list(self.said)}
         return found | {"numbers": self.numbers, "regions": [asdict(region) for region in self.regions]}
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Of learned positions the whole table, sinusoids of its size, and the cosines between rows of each."""
+        if self.table is None:
+            return {}
+        fixed = sinusoids(*self.table.shape)
+        of = {"table": self.table, "sinusoids": fixed}
+        return of | {f"cosines of {name}": unit(each) @ unit(each).T for name, each in of.items()}
+
     def __str__(self) -> str:
         return "\n".join([self.title, *self.said])
 
@@ -91,9 +101,10 @@ def positions(model: Model) -> PositionView:
     """What the model knows positions by, and whether all of it looks trained."""
     scheme, config = model.network.encoder.positions, model.config
     parts: list[Part] = []
+    table = None
     if isinstance(scheme, schemes.Learned):
-        table = _host(scheme.table.weight)
-        parts.append(_learned(table[scheme.offset :], scheme.offset, config))
+        table = _host(scheme.table.weight)[scheme.offset :]
+        parts.append(_learned(table, scheme.offset, config))
     if isinstance(scheme, schemes.Bucketed):
         parts.append(_bucketed(scheme))
     if isinstance(scheme, schemes.Rotary):
@@ -104,7 +115,8 @@ def positions(model: Model) -> PositionView:
     numbers = {name: value for part in parts for name, value in part[1].items()}
     regions = tuple(region for part in parts for region in part[2])
     shown = tuple(panel for part in parts for panel in part[3])
-    return PositionView(model.name, type(scheme).__name__.lower(), config.max_length, said, numbers, regions, shown)
+    name = type(scheme).__name__.lower()
+    return PositionView(model.name, name, config.max_length, said, numbers, regions, shown, table)
 
 
 def sinusoids(count: int, width: int) -> np.ndarray:

@@ -78,9 +78,12 @@ class Probe(View):
             for pool in POOLS
             for layer, each in enumerate(self.right[pool])
         ]
+        marks = {f"best of {POOLS[pool]}": float(self.best(pool)) for pool in POOLS}
         columns = ["layer", "vector", "accuracy", "from", "to (95 %)", "standard error", "shuffled labels"]
         return [
-            kinds.Lines("Accuracy of a linear probe", "layer (0: embedding)", "accuracy", series, note=self._of()),
+            kinds.Lines(
+                "Accuracy of a linear probe", "layer (0: embedding)", "accuracy", series, marks, "\n".join(self._said())
+            ),
             kinds.Table("By layer", columns, rows),
         ]
 
@@ -97,11 +100,16 @@ class Probe(View):
         for layer, pair in enumerate(zip(self.right["cls"], self.right["mean"], strict=True)):
             none = ", ".join(f"{self.control[pool][layer]:.4f}" for pool in POOLS)
             lines.append(f"{layer:>5} {pair[0]!s:<26}{pair[1]!s:<26}{none}")
+        return "\n".join([*lines, *self._said()[1:]])
+
+    def _said(self) -> list[str]:
+        """What one sees, in sentences, the data first and what was cut of them last."""
+        said = [self._of()]
         for pool, name in POOLS.items():
             best, first = self.best(pool), self.first(pool)
             near = f", and within one standard error of that from layer {first} on" if first < best else ""
-            lines.append(f"{name:<5} is read best at layer {best}{near}")
-        return "\n".join([*lines, *self.notes])
+            said.append(f"{name:<5} is read best at layer {best}{near}")
+        return [*said, *self.notes]
 
     def _of(self) -> str:
         many = f"{len(self.labels)} labels of {self.texts:,} texts, {self.how}"

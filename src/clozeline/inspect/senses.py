@@ -126,10 +126,10 @@ class Senses(View):
         say = self._notes + say + f" {self._how_sure}" * (not self.separated)
         found: list[kinds.Panel] = [kinds.Lines("Mean cosine of occurrences", "layer", "cosine", curves, marks, say)]
         if self.separated:
-            half = None if self.sure is None else (self.sure.high - self.sure.low)[:, None] / 2
+            ends = None if self.sure is None else np.stack([self.sure.low, self.sure.high], -1)[:, None]
             names, values = ["0, no context", *map(str, at[1:])], self.layers["separation"][:, None]
             say = f"The mean cosine within senses less that between them, at each layer. {self._how_sure}"
-            found.append(kinds.Bars("How far senses are apart", "separation", names, ["separation"], values, half, say))
+            found.append(kinds.Bars("How far senses are apart", "separation", names, ["separation"], values, ends, say))
         names = [f"{number} {each.name}" for number, each in enumerate(self.occurrences, 1)]
         senses = [each.group or self.word for each in self.occurrences]
         x, y = (f"component {axis} ({share:.0%})" for axis, share in enumerate(self.explained, 1))
@@ -205,6 +205,10 @@ class Senses(View):
             "cosines": [kinds.numbers(row) for row in self.cosines[self.best]],
             "nearest": self.nearest.tolist(),
         }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """cosines of all layers, (L + 1, n, n); random, points and each measure as they are here."""
+        return {"cosines": self.cosines, "random": self.random, "points": self.points, **self.layers}
 
     def __str__(self) -> str:
         columns = {**self.layers, "random tokens": self.random}

@@ -17,7 +17,7 @@ import numpy as np
 from clozeline.errors import InputError
 from clozeline.inspect import panels as kinds
 from clozeline.inspect.view import View
-from clozeline.inspect.words import lettered
+from clozeline.inspect.words import as_text, lettered, readable
 from clozeline.predict import chunked
 from clozeline.tokenizer import Tokenizer
 
@@ -40,15 +40,20 @@ def normalised(tokenizer: Tokenizer, text: str) -> str:
 class Piece:
     """A token. start, end: its characters in the text, and `text` what stands there; of special tokens around it 0, 0, "".
 
-    kind: "special", "unknown", "begins" a word, or "continues" one; what stands between words begins too.
+    kind: "special", "unknown", "begins" a word, or "continues" one; what stands between words begins too. shown: the token
+    as text, where the vocabulary writes bytes as letters.
     """
 
     token: str
+    shown: str
     id: int
     start: int
     end: int
     text: str
     kind: str
+
+
+SHADES = {"begins": 0.15, "continues": 0.5, "unknown": 1.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +82,6 @@ class Tokenization(View):
 
     def panels(self) -> list[kinds.Panel]:
         content = [piece for piece in self.pieces if piece.kind != "special"]
-        shade = {"special": None, "unknown": 1.0, "continues": 0.5, "begins": 0.15}
         notes = [
             f"id {piece.id}, characters {piece.start} to {piece.end} {piece.text!r}, {piece.kind}"
             for piece in self.pieces
@@ -88,16 +92,16 @@ class Tokenization(View):
             kinds.Table("Step by step", ("step", "gives"), self._steps, self._lost),
             kinds.Words(
                 "Tokens",
-                [piece.token for piece in self.pieces],
-                [shade[piece.kind] for piece in self.pieces],
+                [piece.shown for piece in self.pieces],
+                [SHADES.get(piece.kind) for piece in self.pieces],
                 notes,
-                note="Dark: unknown; middle: goes on with a word; light: begins one; none: a special token.",
+                key=SHADES,
             ),
         ]
         if self.words:
             names = [word for word, _ in self.words[:40]]
             found.append(kinds.Bars("Pieces of each word", "pieces", names, ("pieces",), counts))
-        columns = ("token", "id", "from", "to", "characters", "kind")
+        columns = ("token", "as text", "id", "from", "to", "characters", "kind")
         return [*found, kinds.Table(f"{len(content)} tokens of the text and the special ones", columns, rows)]
 
     @property
@@ -110,8 +114,8 @@ class Tokenization(View):
             ("text", self.text),
             ("cleaned up", self.normalised),
             ("split", " | ".join(self.split)),
-            ("pieces", " ".join(piece.token for piece in self.pieces if piece.kind != "special")),
-            ("with special tokens", " ".join(piece.token for piece in self.pieces)),
+            ("pieces", " ".join(piece.shown for piece in self.pieces if piece.kind != "special")),
+            ("with special tokens", " ".join(piece.shown for piece in self.pieces)),
             ("ids", " ".join(str(piece.id) for piece in self.pieces)),
             ("unknown", ", ".join(self.unknown) or "nothing"),
         ]
@@ -153,7 +157,7 @@ def tokenization(model: Model | Tokenizer, text: str) -> Tokenization:
     assert sequence.offsets is not None
     words = lettered(text)
     inside = {at for start, end in words for at in range(start + 1, end)}
-    pieces = []
+    pieces, shown = [], iter(readable(tokenizer, sequence.ids))
     for token_id, source, (start, end) in zip(
         sequence.ids.tolist(), sequence.source.tolist(), sequence.offsets.tolist(), strict=True
     ):
@@ -162,10 +166,10 @@ def tokenization(model: Model | Tokenizer, text: str) -> Tokenization:
             kind = "special"
         elif token_id == tokenizer.unk_id:
             kind = "unknown"
-        pieces.append(Piece(tokenizer.token(token_id), token_id, start, end, text[start:end], kind))
+        pieces.append(Piece(tokenizer.token(token_id), next(shown), token_id, start, end, text[start:end], kind))
     counts = _pieces_of(columns[1], columns[2], words).tolist()
     named = tuple((text[start:end], count) for (start, end), count in zip(words, counts, strict=True))
-    return Tokenization(text, "".join(clean), tuple(split), tuple(pieces), named, encoded.cut)
+    return Tokenization(text, "".join(clean), as_text(tokenizer, split), tuple(pieces), named, encoded.cut)
 
 
 def _tokenizer(model: Model | Tokenizer) -> Tokenizer:

@@ -61,7 +61,7 @@ class View(ABC):
             write_whole(path, json.dumps(self.as_dict(), ensure_ascii=False) + "\n")
         elif suffix == ".npz":
             if not (arrays := self.arrays()):
-                raise InputError(f"{path}: there are no arrays of this; JSON holds all of it, so give a .json file.")
+                raise InputError(f"{path}: there are no arrays of this; its numbers are few, so give a .json file.")
             with staged(path.parent) as stage:
                 np.savez(stage / path.name, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
         elif suffix == ".html":

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 
 def readable(tokenizer: Tokenizer, ids: Iterable[int]) -> tuple[str, ...]:
-    """Tokens as a reader knows them: where a vocabulary writes bytes as letters, the text that the bytes are.
+    """Tokens as a reader knows them: see `as_text`."""
+    return as_text(tokenizer, [tokenizer.token(int(token_id)) for token_id in ids])
+
+
+def as_text(tokenizer: Tokenizer, tokens: Sequence[str]) -> tuple[str, ...]:
+    """Tokens, or what is split into them: where a vocabulary writes bytes as letters, the text that the bytes are.
 
     A space before it is ▁, as SentencePiece has it; bytes that are no whole character are \\xf0 and the like.
     """
-    tokens = [tokenizer.token(int(token_id)) for token_id in ids]
     if "ByteLevel" not in str(tokenizer._backend.decoder):
         return tuple(tokens)
     byte, added = _bytes(), {each.content for each in tokenizer._backend.get_added_tokens_decoder().values()}

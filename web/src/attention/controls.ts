@@ -45,6 +45,7 @@ export function controls({ panel, store, found }: Context): HTMLElement {
   });
   root.append(h("label", { class: "field search" }, h("span", {}, "Find ", hits), query));
 
+  if (panel.unit === "word") return root;
   const split = panel.words.some((word, at) => word >= 0 && word === panel.words[at - 1]);
   const box = h("input", { type: "checkbox", disabled: !split, role: "switch" });
   box.addEventListener("change", () => {

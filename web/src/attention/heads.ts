@@ -137,6 +137,7 @@ export function headsView({ panel, store, headNumbers, grid, found }: Context): 
     status.textContent = many
       ? `The strongest ${wires.count.toLocaleString("en")} of ${count(wires.total, "line")} are drawn.`
       : `${count(wires.count, "line")}${store.now.threshold ? ` from ${four(store.now.threshold)}` : ""}.`;
+    if (wires.count) status.textContent += ` The strongest is ${four(wires.most)}; others are fainter in proportion.`;
   };
 
   const reach = (unit: number): void => {

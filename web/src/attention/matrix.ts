@@ -59,6 +59,7 @@ export function matrixView({ panel, store, headNumbers, grid, found }: Context):
     cells.show({
       rows: names,
       columns: names,
+      counted: true,
       found: { rows: marked, columns: marked },
       paint: (painted) => {
         const colors = pixels("rising");

@@ -75,7 +75,7 @@ export function overviewView({ panel, store, headNumbers, grid, open }: Context)
       paint();
     },
   );
-  const hint = h("p", { class: "axes" }, "rows are layers, columns are heads \u00B7 choose one to open it as a matrix");
+  const hint = h("p", { class: "axes" }, "rows are layers, columns are heads \u00B7 each pattern on its own scale \u00B7 choose one to open it as a matrix");
   const root = h(
     "div",
     {},

@@ -145,7 +145,7 @@ function fill(panel: Attention, weights: Weights, body: HTMLElement): void {
     redraw();
   });
 
-  const size = [count(panel.tokens.length, "token"), count(panel.layers.length, "layer"), count(panel.heads.length, "head")];
+  const size = [count(panel.tokens.length, panel.unit), count(panel.layers.length, "layer"), count(panel.heads.length, "head")];
   const facts = h(
     "p",
     { class: "facts" },
