@@ -1,6 +1,7 @@
 """The figures that docs/INSPECT.md gives, each by one command.
 
     python benchmarks/inspect_figures.py senses         # the sentences of docs/data/bank.csv, seconds
+    python benchmarks/inspect_figures.py positions --out docs/images/positions-mini.png      # and positions-fresh beside it
     python benchmarks/inspect_figures.py causal-gap     # clozeline/mini on the first sentences of 500 IMDB test reviews
     python benchmarks/inspect_figures.py attribution    # trains a classifier first; some ten minutes on one core
     python benchmarks/inspect_figures.py heads          # two classifiers, each without each of its heads; as long
@@ -24,7 +25,9 @@ import numpy as np
 import clozeline as cl
 import imdb_story
 import side_by_side
+from clozeline.bundle import Bundle
 from clozeline.data.sentences import sentences
+from clozeline.families import by_name
 from clozeline.inspect.view import View
 
 SENTENCES = side_by_side.ROOT / "docs" / "data" / "bank.csv"
@@ -40,6 +43,21 @@ def senses(args: argparse.Namespace) -> View:
         rows = list(csv.DictReader(file))
     view = cl.inspect.senses(model, [row["text"] for row in rows], "bank", groups=[row["sense"] for row in rows])
     print(view, cl.inspect.senses(model, BOTH, "bank"), sep="\n\n")
+    return view
+
+
+def positions(args: argparse.Namespace) -> View:
+    """Of clozeline/mini, and of its shape before training."""
+    model = cl.load(args.model or "clozeline/mini")
+    family = by_name(model.config.family)
+    with tempfile.TemporaryDirectory() as held:
+        folder = Path(held) / "clozeline" / "untrained"
+        Bundle(str(folder), family, family.build(model.config, "base"), model.tokenizer, None, []).save(folder)
+        fresh = cl.inspect.positions(cl.load(folder))
+    view = cl.inspect.positions(model)
+    print(view, fresh, sep="\n\n")
+    if args.out:
+        fresh.save(args.out.with_name(args.out.name.replace("mini", "fresh")))
     return view
 
 
@@ -104,6 +122,7 @@ def write(path: Path, texts: Sequence[str], labels: Sequence[int]) -> str:
 
 FIGURES: dict[str, Callable[[argparse.Namespace], View]] = {
     "senses": senses,
+    "positions": positions,
     "causal-gap": causal_gap,
     "attribution": attribution,
     "heads": heads,

@@ -65,6 +65,7 @@ def test_the_imdb_story_is_ready(data: Path, tmp_path: Path) -> None:
     ("figures", "says"),
     [
         ("senses", "of 1,000 resamples"),
+        ("positions", "clozeline/untrained"),
         ("causal-gap", "masked words of"),
         ("attribution", "2 reviews of"),
         ("heads", "seed 1: correlation of"),

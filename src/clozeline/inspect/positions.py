@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SHOWN = 256
 """Positions of a heat map at most; of what is longer, some together are one point."""
 WIDE = 128
-"""Values of a row that a heat map shows, the first ones."""
+"""Values of a row that a heat map shows, in pairs of a sine and a cosine."""
 DIGITS = 3
 """Decimals of a heat map, which keep a page small."""
 REGION = 64
@@ -156,13 +156,15 @@ def _learned(table: np.ndarray, offset: int, config: EncoderConfig) -> Part:
     at, clear = _places(count), float(np.percentile(np.abs(table), 99))
     names, x = [str(place) for place in at], "position"
     each = f"One position of {at[1]}. " if len(at) < count else ""
-    wide = f"The first {WIDE} of {width} values. " if width > WIDE else ""
+    wide = f"{WIDE} of {width} values, in pairs of a wavelength, from all over the row. " if width > WIDE else ""
+    pairs = np.linspace(0, width // 2 - 1, min(width, WIDE) // 2).round().astype(int)
+    value = (2 * pairs[:, None] + [0, 1]).reshape(-1)
     last = f"Position {count - 1} is the last: a token number {count + 1} cannot be read."
-    some: dict[str, Any] = dict(rows=names, diverging=True)
+    some: dict[str, Any] = dict(rows=names, columns=[*map(str, value)], diverging=True)
     shown: list[kinds.Panel] = [
-        _heat("The learned table", "value", x, table[at, :WIDE], **some, low=-clear, high=clear,
+        _heat("The learned table", "value", x, table[np.ix_(at, value)], **some, low=-clear, high=clear,
               note=f"{each}{wide}Colours end where 99 % of the values do. {last}"),
-        _heat("Sinusoids of the same size", "value", x, fixed[at, :WIDE], **some, note=each + wide),
+        _heat("Sinusoids of the same size", "value", x, fixed[np.ix_(at, value)], **some, note=each + wide),
         _alike("Cosine of learned positions", x, alike, names),
         _alike("Cosine of sinusoids", x, fixed_alike, names),
     ]  # fmt: skip
