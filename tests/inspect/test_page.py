@@ -429,6 +429,11 @@ def test_tabs_and_overview(opened: Open) -> None:
     assert page.locator("[role=tabpanel]:visible").get_attribute("class") == "view overview"
     assert page.locator(".tile").count() == 6
     page.wait_for_function("[...document.querySelectorAll('.tile canvas')].every(canvas => canvas.width === 8)")
+    tile = "document.querySelectorAll('.tile canvas')[1].toDataURL()"
+    whole = page.evaluate(tile)
+    page.locator(".controls input[type=range]").fill("0.6")
+    page.wait_for_function(f"{tile} !== {whole!r}")  # weights below the threshold are gone
+    page.locator(".controls input[type=range]").fill("0")
     page.locator(".view.overview select").select_option(label="entropy")
     values = [number(each) for each in page.locator(".tile .value").all_inner_texts()]
     np.testing.assert_allclose(values, given.measures["entropy"].reshape(-1), rtol=6e-3)

@@ -125,3 +125,10 @@ def test_what_a_probe_refuses(trained: Path, data: Path, tmp_path: Path, caplog:
         probe(model, data, limit=4)
     with pytest.raises(InputError, match="limit is 0; use at least 1 text"):
         probe(model, data, limit=0)
+
+
+def test_labels_with_fewer_texts_than_folds_are_said(trained: Path, tmp_path: Path) -> None:
+    rows = [("good w1", "a"), ("bad w2", "b")] * 6 + [("w3 w4", "c"), ("w5", "c")]
+    found = probe(cl.load(trained), write_csv(tmp_path / "few.csv", rows))
+    assert "1 of 3 labels have fewer than 5 texts" in str(found)
+    assert "1 of 3 labels have fewer than 5 texts" in found.panels()[0].note

@@ -169,6 +169,10 @@ def probe(
         splits = [(np.arange(len(read)), np.arange(len(read), len(every)))]
     tested = np.concatenate([after for _, after in splits])
     vectors, notes = _vectors(model, every)
+    if test is None and (rare := int((np.bincount(classes) < folds).sum())):
+        notes += (
+            f"{rare} of {len(labels)} labels have fewer than {folds} texts, so not every fold can learn and test them.",
+        )
     shuffled = random.permutation(classes)
     right: dict[str, list[Interval]] = {pool: [] for pool in POOLS}
     errors, control = ({pool: list[float]() for pool in POOLS} for _ in range(2))

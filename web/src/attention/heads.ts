@@ -111,7 +111,7 @@ export function headsView({ panel, store, headNumbers, grid, found }: Context): 
     }
     marked.push(mine[shown.unit]);
     const values = means(grid(), state, shown.unit, shown.reads);
-    const best = largest(values, NUMBERS, state.threshold);
+    const best = largest(values, NUMBERS);
     for (const at of best) {
       other[at].number.textContent = four(values[at]);
       other[at].row.classList.add("linked");

@@ -9,7 +9,7 @@ import { hideTip, tipAt } from "../tip";
 import type { Value } from "../types";
 import type { Grid } from "./grid";
 import type { Context, Tab } from "./panel";
-import { allowed, type Segment } from "./state";
+import { allowed, type State } from "./state";
 
 /** Pixels along a small picture; of the weights under a pixel it shows the largest. */
 const SMALL = 64;
@@ -108,15 +108,15 @@ export function overviewView({ panel, store, headNumbers, grid, open }: Context)
     }
     under.replaceChildren();
     const colors = pixels("rising");
-    const [now, segment] = [grid(), store.now.segment];
-    stop = whenIdle(tiles.length, (at) => thumbnail(tiles[at], now, segment, colors));
+    const [now, chosen] = [grid(), store.now];
+    stop = whenIdle(tiles.length, (at) => thumbnail(tiles[at], now, chosen, colors));
   };
   onTheme(paint);
-  return { root, draw: (changed) => (changed.has("joined") || changed.has("segment")) && paint() };
+  return { root, draw: (changed) => (["joined", "segment", "threshold"] as const).some((name) => changed.has(name)) && paint() };
 }
 
 /** Draws one head small: the largest weight under each pixel, on a square-root scale up to the head's own largest. */
-function thumbnail(tile: Tile, grid: Grid, segment: Segment, colors: Uint32Array): void {
+function thumbnail(tile: Tile, grid: Grid, { segment, threshold }: State, colors: Uint32Array): void {
   const units = grid.units;
   const size = units.length;
   const side = Math.min(size, SMALL);
@@ -128,7 +128,7 @@ function thumbnail(tile: Tile, grid: Grid, segment: Segment, colors: Uint32Array
     for (let column = 0; column < size; column++, at++) {
       const weight = weights[at];
       const place = line + Math.floor((column * side) / size);
-      if (weight <= largest[place]) continue;
+      if (weight <= largest[place] || weight < threshold) continue;
       if (segment !== "all" && !allowed(segment, units[row].source, units[column].source)) continue;
       largest[place] = weight;
       if (weight > most) most = weight;

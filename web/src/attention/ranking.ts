@@ -1,4 +1,5 @@
 // Beside the lines, in numbers: what the shown token reads most, and who reads it most.
+import { sum } from "d3-array";
 import { categoryName } from "../colors";
 import { button, h } from "../dom";
 import { four, token } from "../text";
@@ -7,7 +8,10 @@ import { allowed, type State } from "./state";
 
 const TOP = 10;
 
-/** The mean weight over the chosen heads between one unit and each other; -1 where the choice of texts leaves it out. */
+/**
+ * The mean weight over the chosen heads between one unit and each other; -1 where the choice of texts leaves it out, or where
+ * no head has as much as the threshold.
+ */
 export function means(grid: Grid, state: State, unit: number, reads: boolean): Float64Array {
   const { units } = grid;
   const found = new Float64Array(units.length);
@@ -18,17 +22,16 @@ export function means(grid: Grid, state: State, unit: number, reads: boolean): F
       found[other] = -1;
       return;
     }
-    let sum = 0;
-    for (const head of heads) sum += grid.at(state.layer, head, row, column);
-    found[other] = sum / heads.length;
+    const each = heads.map((head) => grid.at(state.layer, head, row, column));
+    found[other] = Math.max(...each) < state.threshold ? -1 : sum(each) / heads.length;
   });
   return found;
 }
 
-/** Places of the largest values, the largest first; what is below the threshold is left out. */
-export function largest(values: Float64Array, count: number, threshold: number): number[] {
+/** Places of the largest values, the largest first; what is left out has none. */
+export function largest(values: Float64Array, count: number): number[] {
   return [...values.keys()]
-    .filter((at) => values[at] >= 0 && values[at] >= threshold)
+    .filter((at) => values[at] >= 0)
     .sort((one, two) => values[two] - values[one])
     .slice(0, count);
 }
@@ -44,7 +47,7 @@ export function ranking(
   const single = state.heads.size === 1;
   const list = (title: string, reads: boolean): HTMLElement => {
     const values = means(grid, state, unit, reads);
-    const rows = largest(values, TOP, 0);
+    const rows = largest(values, TOP);
     const most = values[rows[0]] || 1;
     const items = rows.map((other) => {
       const bar = h("span", { class: "bar" });
