@@ -168,6 +168,15 @@ def cell_by_keys(page: Any, moves: str) -> None:
         page.keyboard.press({"r": "ArrowRight", "l": "ArrowLeft", "d": "ArrowDown", "u": "ArrowUp"}[move])
 
 
+def until(page: Any, expression: str) -> None:
+    """Waits until this is so; the page's policy lets nothing inside it ask again and again."""
+    for _ in range(500):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"never so: {expression[:200]}")
+
+
 def read_matrix(page: Any, size: int) -> np.ndarray:
     """All weights of the head that the matrix shows, as its read-out says them, by arrow keys."""
     page.locator(".view.matrix canvas[role=application]").focus()
@@ -428,11 +437,11 @@ def test_tabs_and_overview(opened: Open) -> None:
     page.keyboard.press("End")
     assert page.locator("[role=tabpanel]:visible").get_attribute("class") == "view overview"
     assert page.locator(".tile").count() == 6
-    page.wait_for_function("[...document.querySelectorAll('.tile canvas')].every(canvas => canvas.width === 8)")
+    until(page, "[...document.querySelectorAll('.tile canvas')].every(canvas => canvas.width === 8)")
     tile = "document.querySelectorAll('.tile canvas')[1].toDataURL()"
     whole = page.evaluate(tile)
     page.locator(".controls input[type=range]").fill("0.6")
-    page.wait_for_function(f"{tile} !== {whole!r}")  # weights below the threshold are gone
+    until(page, f"{tile} !== {whole!r}")  # weights below the threshold are gone
     page.locator(".controls input[type=range]").fill("0")
     page.locator(".view.overview select").select_option(label="entropy")
     values = [number(each) for each in page.locator(".tile .value").all_inner_texts()]
@@ -461,6 +470,16 @@ def test_side_by_side_where_there_is_room(opened: Open) -> None:
         first, second = (each.bounding_box() for each in shown.page.locator("section.attention").all())
         assert (first["y"] == second["y"]) == beside
         assert shown.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_texts_side_by_side_show_the_same_heads(opened: Open) -> None:
+    page = opened(attention(), attention(seed=1), attention(layers=1, seed=2), width=1500).page
+    page.locator(".view.heads select").first.select_option("1")
+    page.locator("section.attention").first.locator(".chip").nth(2).click(modifiers=["Shift"])
+    for at, layer, heads in ((0, "1", ["2"]), (1, "1", ["2"]), (2, "0", ["0", "1", "2"])):
+        panel = page.locator("section.attention").nth(at)
+        assert panel.locator(".view.heads select").input_value() == layer
+        assert panel.locator(".chip[aria-pressed=true]").all_inner_texts() == heads
 
 
 def test_narrow_screens_do_not_scroll_sideways(opened: Open) -> None:

@@ -12,6 +12,8 @@ import { hideTip, tipAt } from "./tip";
 import type { Scatter } from "./types";
 
 const NAMED = 40;
+/** Square pixels of another name or point that a name may cover. */
+const CLOSE = 40;
 /** How far from a point, in pixels, the pointer still means it. */
 const NEAR = 24;
 
@@ -112,6 +114,7 @@ export function scatter(panel: Scatter): HTMLElement {
           0,
         );
       const [a, b] = places.reduce((best, each) => (covered(each) < covered(best) ? each : best));
+      if (covered([a, b]) > CLOSE) continue; // the pointer tells its name
       taken.push({ x: a, y: b, width: wide });
       svg
         .append("text")

@@ -237,6 +237,7 @@ def _rotary(scheme: schemes.Rotary, config: EncoderConfig) -> Part:
         f"Rotary positions have no table that ends; the model says that it reads {config.max_length} tokens.",
         "Mean over a head's frequencies of cos(frequency x distance), what is left of the score of equal vectors:",
     ]
+    why = " ".join(said)[:-1] + "."
     curves: dict[str, dict[str, tuple[Any, Any]]] = {"near": {}, "far": {}}
     found: dict[str, Any] = {}
     for seen, (theta, layers) in thetas.items():
@@ -244,19 +245,23 @@ def _rotary(scheme: schemes.Rotary, config: EncoderConfig) -> Part:
             continue
         frequencies = theta**-steps
         name = f"layers that see {seen} (theta {theta:,.0f})"
-        for kind, distances in (("near", near), ("far", far)):
-            if seen == "all tokens" or kind == "near":
-                curves[kind][name] = (distances, np.cos(distances[:, None] * frequencies).mean(1))
+        left = np.cos(np.arange(config.max_length)[:, None] * frequencies).mean(1)
+        if seen == "all tokens":
+            curves["near"][name] = (near, left[near])
+            curves["far"][name] = (far, np.add.reduceat(left, far) / np.diff(far, append=len(left)))
+        else:
+            within = near[near <= (reach or 0)]  # behind the window nothing is read
+            curves["near"][name] = (within, left[within])
         told = {apart: float(np.cos(apart * frequencies).mean()) for apart in _distances(config.max_length)}
         longest = 2 * math.pi / frequencies[-1]
         listed = ", ".join(f"{value:.3f} at {apart}" for apart, value in told.items())
         said.append(f"  {name}, {layers} of {config.layers}: {listed}; longest wavelength {longest:,.0f} tokens")
         found[seen] = {"theta": theta, "layers": layers, "longest_wavelength": longest, "by_distance": _spelled(told)}
     marks = {} if reach is None else {f"window {reach}": float(reach)}
-    note = f"{len(far)} of {config.max_length} distances." if len(far) < config.max_length else ""
+    note = f"Each point is the mean of {far[1]} distances from there on." if len(far) < config.max_length else ""
     turned = np.cos(near[:, None] * scheme.theta**-steps)
     shown: list[kinds.Panel] = [
-        kinds.Lines("What is left of a score, near", "distance in tokens", "mean cosine", curves["near"], marks)
+        kinds.Lines("What is left of a score, near", "distance in tokens", "mean cosine", curves["near"], marks, why)
     ]
     if curves["far"]:
         shown.append(kinds.Lines("All distances", "distance in tokens", "mean cosine", curves["far"], note=note))

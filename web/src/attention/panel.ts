@@ -73,6 +73,7 @@ function fill(panel: Attention, weights: Weights, body: HTMLElement): void {
     query: "",
     sought: 0,
   });
+  link(store, panel);
   const tokens = byToken(panel, weights);
   let words: Grid | null = null;
   const grid = (): Grid => (store.now.joined ? (words ??= byWord(panel, weights)) : tokens);
@@ -153,6 +154,21 @@ function fill(panel: Attention, weights: Weights, body: HTMLElement): void {
   );
   body.append(facts, controls(context), list, ...tabs.map((each) => each.place));
   choose("heads", false);
+}
+
+/** Stores of the panels of one model on this page: texts side by side show the same layer and heads. */
+const linked: { store: Store; layers: string }[] = [];
+
+function link(store: Store, panel: Attention): void {
+  const layers = [...panel.layers, "", ...panel.heads].join(" ");
+  linked.push({ store, layers });
+  store.on((changed) => {
+    const { layer, head, heads } = store.now;
+    if (!(["layer", "head", "heads"] as const).some((name) => changed.has(name))) return;
+    for (const other of linked) {
+      if (other.store !== store && other.layers === layers) other.store.set({ layer, head, heads });
+    }
+  });
 }
 
 /** How far the weights that are shown may be from the model's. */
