@@ -78,8 +78,8 @@ def test_a_sequence_gives_the_same_in_any_company_and_order_as_alone(encoder: En
 def test_equal_sequences_give_equal_results(encoder: Encoder) -> None:
     batch = random_batch(encoder.config, LENGTHS)
     first, other, second = outputs(encoder, pick(batch, [3, 1, 3]))
-    # in a band, where a sequence lies decides which zeros its sums pass over, so the last bit may differ
-    torch.testing.assert_close(first, second, rtol=0, atol=noise(encoder) if encoder.config.windows else 0)
+    # where a row lies may decide in which order a processor's matrix product sums, so the last bit may differ
+    torch.testing.assert_close(first, second, rtol=0, atol=noise(encoder))
     assert first.shape != other.shape
 
 
