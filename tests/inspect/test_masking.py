@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,7 @@ def test_a_model_without_a_head_for_masked_words_says_so(tiny: Path, call: Any) 
 
 def test_a_figure_of_a_long_text_has_room_for_its_lines(tmp_path: Path) -> None:
     words = Words("w", ["word"] * 500, [None] * 500, key={"masked": 1.0})
-    draw("t", [words], tmp_path / "view.svg")
-    height = re.search(r'height="([\d.]+)pt"', (tmp_path / "view.svg").read_text())
-    assert height is not None and float(height[1]) > 9 * 1.2 * 500 * len("word ") / LINE  # 9 points a sign
+    for panel, lines in ((words, 1), (replace(words, under=["was"] * 500), 2)):
+        draw("t", [panel], tmp_path / "view.svg")
+        height = re.search(r'height="([\d.]+)pt"', (tmp_path / "view.svg").read_text())
+        assert height is not None and float(height[1]) > lines * 9 * 1.2 * 500 * len("word ") / LINE  # 9 points a sign

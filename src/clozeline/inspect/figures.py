@@ -176,18 +176,19 @@ def _cut(text: str, most: int = 24) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _places(words: Iterable[str]) -> Iterator[tuple[int, int]]:
-    """The line and the place in it where each word begins."""
+def _places(words: Iterable[str], under: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
+    """The line and the place in it where each word begins; every other line is for what stands under them."""
     row = column = 0
-    for word in words:
-        if column and column + len(word) > LINE:
-            row, column = row + 1, 0
+    for word, below in itertools.zip_longest(words, under, fillvalue=""):
+        wide = max(len(word), math.ceil(0.7 * len(below)))
+        if column and column + wide > LINE:
+            row, column = row + (2 if under else 1), 0
         yield row, column
-        column += len(word) + 1
+        column += wide + 1
 
 
 def _rows(panel: Words) -> int:
-    return 2 * bool(panel.key) + max((row for row, _ in _places(panel.words)), default=0) + 1
+    return 2 * bool(panel.key) + max((row for row, _ in _places(panel.words, panel.under)), default=0) + 1
 
 
 def _words(axes: Any, panel: Words) -> None:
@@ -198,7 +199,9 @@ def _words(axes: Any, panel: Words) -> None:
     known = [abs(value) for value in panel.values if value is not None]
     most, shades = max(known, default=0) or 1.0, colormaps[BOTH if panel.diverging else RISING]
     ended = [*panel.words, *panel.key]  # the key stands below, as words of its own
-    places = [*_places(panel.words)]
+    places = [*_places(panel.words, panel.under)]
+    for below, (line, column) in zip(panel.under, places, strict=False):
+        axes.text(column, line + 0.9, plain(below), family=["monospace", "DejaVu Sans"], size=6.3, va="center")
     row = places[-1][0] if places else 0
     if panel.key:
         row += 2

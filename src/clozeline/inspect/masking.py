@@ -168,10 +168,18 @@ class Corrupted(View):
     def panels(self) -> list[kinds.Panel]:
         notes = [f"was {token.token}, {token.fate}" if token.fate else "" for token in self.tokens]
         values = [SHADES.get(token.fate) for token in self.tokens]
+        under = [token.token if token.seen != token.token else "" for token in self.tokens]
         rows = [(at, token.token, token.seen, token.fate) for at, token in enumerate(self.tokens) if token.fate]
         return [
             kinds.Words(
-                "What the model sees", [each.seen for each in self.tokens], values, notes, True, self._said, SHADES
+                "What the model sees",
+                [each.seen for each in self.tokens],
+                values,
+                notes,
+                True,
+                self._said,
+                SHADES,
+                under,
             ),
             kinds.Table("What it has to find", ("place", "token", "seen", "fate"), rows),
         ]

@@ -113,7 +113,8 @@ class Words:
     """A text with a number under each of its words, as a colour. values: one each, or None for no colour.
 
     words: in order, with the spaces around them left out; notes: what stands beside each when one looks closer;
-    key: what values are called, where they are kinds and not amounts.
+    key: what values are called, where they are kinds and not amounts; under: what a figure, which nothing can be asked,
+    writes beneath each.
     """
 
     kind: ClassVar[str] = "words"
@@ -124,6 +125,7 @@ class Words:
     diverging: bool = False
     note: str = ""
     key: Mapping[str, float] = field(default_factory=dict)
+    under: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
         values = [None if value is None else _number(value) for value in self.values]
