@@ -93,7 +93,12 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:
     made: list[tuple[Any, Opened, str]] = []
 
     def start(
-        *parts: Panel, name: str = "A view", more: Sequence[Panel] = (), width: int = 1280, scheme: str = "light"
+        *parts: Panel,
+        name: str = "A view",
+        more: Sequence[Panel] = (),
+        width: int = 1280,
+        scheme: str = "light",
+        scroll: bool = True,
     ) -> Opened:
         path = tmp_path / f"page{len(made)}.html"
         Given(list(parts), name, more).save(path)
@@ -107,7 +112,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:
         page.on("dialog", lambda dialog: (problem(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on("request", lambda request: found.requests.append(request.url))
         page.goto(path.as_uri())
-        for number in range(page.locator("section.attention").count()):
+        for number in range(page.locator("section.attention").count() if scroll else 0):
             page.locator("section.attention").nth(number).scroll_into_view_if_needed()
             page.locator("section.attention[data-ready]").nth(number).wait_for()
         found.settle()
@@ -473,13 +478,28 @@ def test_side_by_side_where_there_is_room(opened: Open) -> None:
 
 
 def test_texts_side_by_side_show_the_same_heads(opened: Open) -> None:
-    page = opened(attention(), attention(seed=1), attention(layers=1, seed=2), width=1500).page
+    shown = opened(attention(), attention(seed=1), attention(layers=1, seed=2), width=1500)
+    page = shown.page
     page.locator(".view.heads select").first.select_option("1")
     page.locator("section.attention").first.locator(".chip").nth(2).click(modifiers=["Shift"])
+    shown.settle()
     for at, layer, heads in ((0, "1", ["2"]), (1, "1", ["2"]), (2, "0", ["0", "1", "2"])):
         panel = page.locator("section.attention").nth(at)
         assert panel.locator(".view.heads select").input_value() == layer
         assert panel.locator(".chip[aria-pressed=true]").all_inner_texts() == heads
+
+
+def test_a_text_that_is_read_later_begins_with_the_heads_chosen_before(opened: Open) -> None:
+    filler = [Table(str(at), ["a"], [[row] for row in range(60)]) for at in range(4)]  # until it is scrolled to
+    shown = opened(attention(), *filler, attention(seed=1), scroll=False)
+    page = shown.page
+    page.locator("section.attention[data-ready]").first.wait_for()
+    assert page.locator("section.attention[data-ready]").count() == 1
+    page.locator(".view.heads select").first.select_option("1")
+    page.locator("section.attention").nth(1).scroll_into_view_if_needed()
+    page.locator("section.attention[data-ready]").nth(1).wait_for()
+    shown.settle()
+    assert page.locator("section.attention").nth(1).locator(".view.heads select").input_value() == "1"
 
 
 def test_narrow_screens_do_not_scroll_sideways(opened: Open) -> None:

@@ -233,11 +233,9 @@ def _rotary(scheme: schemes.Rotary, config: EncoderConfig) -> Part:
     steps = np.arange(scheme.pairs) / scheme.pairs
     far = _places(config.max_length)
     near = np.arange(min(SHOWN, config.max_length))
-    said = [
-        f"Rotary positions have no table that ends; the model says that it reads {config.max_length} tokens.",
-        "Mean over a head's frequencies of cos(frequency x distance), what is left of the score of equal vectors:",
-    ]
-    why = " ".join(said)[:-1] + "."
+    ends = f"Rotary positions have no table that ends; the model says that it reads {config.max_length} tokens."
+    mean = "Mean over a head's frequencies of cos(frequency x distance), what is left of the score of equal vectors"
+    said, why = [ends, f"{mean}:"], f"{ends} {mean}."
     curves: dict[str, dict[str, tuple[Any, Any]]] = {"near": {}, "far": {}}
     found: dict[str, Any] = {}
     for seen, (theta, layers) in thetas.items():
@@ -252,7 +250,7 @@ def _rotary(scheme: schemes.Rotary, config: EncoderConfig) -> Part:
         else:
             within = near[near <= (reach or 0)]  # behind the window nothing is read
             curves["near"][name] = (within, left[within])
-        told = {apart: float(np.cos(apart * frequencies).mean()) for apart in _distances(config.max_length)}
+        told = {apart: float(left[apart]) for apart in _distances(config.max_length)}
         longest = 2 * math.pi / frequencies[-1]
         listed = ", ".join(f"{value:.3f} at {apart}" for apart, value in told.items())
         said.append(f"  {name}, {layers} of {config.layers}: {listed}; longest wavelength {longest:,.0f} tokens")

@@ -75,7 +75,11 @@ export function overviewView({ panel, store, headNumbers, grid, open }: Context)
       paint();
     },
   );
-  const hint = h("p", { class: "axes" }, "rows are layers, columns are heads \u00B7 each pattern on its own scale \u00B7 choose one to open it as a matrix");
+  const hint = h(
+    "p",
+    { class: "axes" },
+    "rows are layers, columns are heads \u00B7 each pattern on its own scale \u00B7 choose one to open it as a matrix",
+  );
   const root = h(
     "div",
     {},
@@ -103,7 +107,8 @@ export function overviewView({ panel, store, headNumbers, grid, open }: Context)
       tile.button.style.color = back ? ink(back) : "";
     }
     if (measure >= 0) {
-      under.replaceChildren(legend("rising", low, high, measures[measure]), h("p", { class: "axes" }, `measured between ${store.now.joined ? "words" : "tokens"}`));
+      const units = h("p", { class: "axes" }, `measured between ${store.now.joined ? "words" : "tokens"}`);
+      under.replaceChildren(legend("rising", low, high, measures[measure]), units);
       return;
     }
     under.replaceChildren();
@@ -112,7 +117,8 @@ export function overviewView({ panel, store, headNumbers, grid, open }: Context)
     stop = whenIdle(tiles.length, (at) => thumbnail(tiles[at], now, chosen, colors));
   };
   onTheme(paint);
-  return { root, draw: (changed) => (["joined", "segment", "threshold"] as const).some((name) => changed.has(name)) && paint() };
+  const seen = ["joined", "segment", "threshold"] as const;
+  return { root, draw: (changed) => seen.some((name) => changed.has(name)) && paint() };
 }
 
 /** Draws one head small: the largest weight under each pixel, on a square-root scale up to the head's own largest. */

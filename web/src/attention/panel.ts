@@ -146,12 +146,12 @@ function fill(panel: Attention, weights: Weights, body: HTMLElement): void {
     redraw();
   });
 
-  const size = [count(panel.tokens.length, panel.unit), count(panel.layers.length, "layer"), count(panel.heads.length, "head")];
-  const facts = h(
-    "p",
-    { class: "facts" },
-    `${size.join(" \u00B7 ")} \u00B7 ${precision(panel)}`,
-  );
+  const size = [
+    count(panel.tokens.length, panel.unit),
+    count(panel.layers.length, "layer"),
+    count(panel.heads.length, "head"),
+  ];
+  const facts = h("p", { class: "facts" }, [...size, precision(panel)].join(" \u00B7 "));
   body.append(facts, controls(context), list, ...tabs.map((each) => each.place));
   choose("heads", false);
 }
@@ -161,6 +161,11 @@ const linked: { store: Store; layers: string }[] = [];
 
 function link(store: Store, panel: Attention): void {
   const layers = [...panel.layers, "", ...panel.heads].join(" ");
+  const first = linked.find((other) => other.layers === layers);
+  if (first) {
+    const { layer, head, heads } = first.store.now; // a panel that is read later begins where the others are
+    store.set({ layer, head, heads });
+  }
   linked.push({ store, layers });
   store.on((changed) => {
     const { layer, head, heads } = store.now;
@@ -176,7 +181,8 @@ function precision(panel: Attention): string {
   const from = panel.bits === 8 ? ` from ${upTo(panel.cutoff)} on` : "";
   const own = `weights${from} are within ${upTo(100 * panel.share)} % of themselves`;
   if (!from) return own;
-  return `${own}, smaller ones stand as the mean of those in their row; none is more than ${upTo(panel.error)} off, and rows sum to 1`;
+  const small = "smaller ones stand as the mean of those in their row";
+  return `${own}, ${small}; none is more than ${upTo(panel.error)} off, and rows sum to 1`;
 }
 
 /** A bound in two digits, rounded up. */
