@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from clozeline.cli import main
+from clozeline.cli import command
 
-sys.exit(main())
+sys.exit(command())

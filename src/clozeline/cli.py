@@ -354,3 +354,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     finally:
         log.removeHandler(say)
+
+
+def command() -> int:
+    """What a shell starts: one command, and the end of a process that torchrun started."""
+    code = main()
+    if "WORLD_SIZE" in os.environ:
+        from clozeline.train import distributed
+
+        return distributed.leave(code)
+    return code

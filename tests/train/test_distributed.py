@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import clozeline as cl
-from clozeline.train.distributed import Group
+from clozeline.train.distributed import Group, leave
 from helpers import PLAIN, reviews, write_csv
 from processes import environment, kill, port
 
@@ -156,3 +156,32 @@ def test_each_process_drops_other_units() -> None:
     seeds = {Group(rank, 4).seed(0, step) for rank in range(4) for step in range(100)}
     assert len(seeds) == 400
     assert Group(0, 4).seed(3, 5) == Group().seed(3, 5)
+
+
+LEAVING = """
+import atexit, sys, threading, time
+import torch.distributed as dist
+from clozeline.train import distributed
+
+class Torn:
+    def __del__(self):
+        print("the interpreter was taken apart")
+
+torn = Torn()
+dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=0, world_size=1)
+atexit.register(print, "exit function")
+threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+sys.exit(distributed.leave(3))
+"""
+
+
+def test_a_process_of_gloo_ends_without_taking_the_interpreter_apart(tmp_path: Path) -> None:
+    """A thread of gloo that still drops a tensor then would abort it; what others registered for the exit is run."""
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVING, str(tmp_path / "store")], env=environment(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.split("\n")) == (3, ["thread", "exit function", ""]), done.stderr
+
+
+def test_a_process_alone_gets_its_code_back() -> None:
+    assert leave(5) == 5
