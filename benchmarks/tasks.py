@@ -128,7 +128,8 @@ def run_missing(folder: Path, args: argparse.Namespace, names: Sequence[str], mo
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
     """A row for each data set and contender."""
-    heads = ["data", "contender", "seeds", "score", "mean ± sd", "range", "clozeline better by", "others", "seconds"]
+    heads = ["data", "contender", "seeds", "score", "mean ± sd", "range", "over test, first seed"]
+    heads += ["clozeline better by", "others", "seconds"]
     lines = [[*heads, "examples/s", "x clozeline's seconds"]]
     lines.append(["---"] * len(lines[0]))
     for data in dict.fromkeys(run["data"] for run in runs):
@@ -141,7 +142,8 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
             better = "" if name == "clozeline" else difference([100 * run[main] for run in ours], values)
             means = [f"{other} {statistics.fmean(100 * run[other] for run in some):.2f}" for other in others]
             line = [data, name, str(len(some)), main, f"{statistics.fmean(values):.2f}{sd}"]
-            line += [f"{min(values):.2f} to {max(values):.2f}", better, ", ".join(means)]
+            low, high = (100 * edge for edge in some[0]["interval"])
+            line += [f"{min(values):.2f} to {max(values):.2f}", f"{low:.2f} to {high:.2f}", better, ", ".join(means)]
             line += [side_by_side.spread([run[key] for run in some]) for key in ("seconds", "examples_per_second")]
             lines.append([*line, ratio(some, ours)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -208,7 +210,8 @@ def main() -> None:
     text += (
         f"{folder.parent.name}/{folder.name}. {'; '.join(plans)}. Scores are of 100; seconds and examples a second of "
     )
-    text += "the whole run, median (range); differences with Welch's 95 % interval over seeds."
+    text += "the whole run, median (range); differences with Welch's 95 % interval over seeds; over test: "
+    text += "the 95 % bootstrap interval over the test examples."
     side_by_side.publish("Tasks", "Fine-tuning of every task", text, table(runs), before, args.append)
 
 

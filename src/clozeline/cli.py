@@ -158,7 +158,7 @@ def evaluate(
         by: A column whose values are slices too; may be repeated.
         suite_labels: What the model calls the suite's labels, such as positive=1,negative=0; usual names are known.
         label_errors: Rows whose label is likely wrong, by cross-prediction; best with the encoder the model came from.
-        task: What predictions made elsewhere are of; question-answering: SQuAD JSON; token-classification: CoNLL columns.
+        task: What predictions made elsewhere are of: question-answering or token-classification; DATA as that task reads it.
         predictions: A JSON object of question id to answer, or CoNLL columns with predicted tags.
         figure: Of a classifier: draw the confusion matrix and the reliability of its scores, or the suite, or the slices,
             into this PNG file.

@@ -267,3 +267,9 @@ def test_real_sst2(data: Path) -> None:
     assert report.near_leaks == [] and report.empty == [] and report.crowded == 0
     assert 90 < len(report.near_conflicts) <= 98  # a few at the threshold hang on the draw of the hash functions
     assert len(report.warnings()) == 4
+
+
+def test_repeats_without_labels_to_compare_are_not_said_to_have_the_same() -> None:
+    (said,) = check(items(["A good film."] * 2, None)).warnings()
+    assert "repeat an earlier one: 1 of 2" in said
+    assert "repeat an earlier one with the same label: 1 of 2" in check(items(["A good film."] * 2)).warnings()[0]

@@ -193,7 +193,8 @@ def squad_file(folder: Path, **changes: object) -> Path:
         ({"answers": [{"text": "Bob", "answer_start": 4}]}, "stands nowhere in the passage"),
         ({"answers": [{"text": "Ann", "answer_start": 400}]}, "it stands at 4"),
         ({"answers": [{"text": "Ann"}]}, "the key 'answer_start' is missing"),
-        ({"answers": None}, "has not the form of SQuAD"),
+        ({"answers": None}, "has not the form of SQuAD .they are None"),
+        ({"answers": [{"text": "Ann", "answer_start": "4"}]}, "text is 'Ann', its answer_start '4'"),
     ],
 )
 def test_broken_questions_are_named(changes: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -216,6 +217,45 @@ def test_broken_columns_are_named(content: bytes, message: str, tmp_path: Path) 
     (tmp_path / "a.conll").write_bytes(content)
     with pytest.raises(cl.InputError, match=message):
         list(conll.sentences(tmp_path / "a.conll"))
+
+
+def test_a_word_may_be_a_space_that_parts_no_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("\u00a0 O\n\u3000\tB-x\n", encoding="utf-8")
+    (found,) = conll.sentences(tmp_path / "a.conll")
+    assert (found.words, found.tags) == (("\u00a0", "\u3000"), ("O", "B-x"))
+
+
+def tagged_files(folder: Path, words: str, gold: str, found: str) -> tuple[Path, Path]:
+    for name, tags in (("gold.conll", gold), ("found.conll", found)):
+        (folder / name).write_text("".join(f"{a} {b}\n" for a, b in zip(words.split(), tags.split(), strict=True)))
+    return folder / "gold.conll", folder / "found.conll"
+
+
+@pytest.mark.parametrize(
+    ("gold", "found", "f1"),
+    [
+        ("DET NOUN VERB", "VERB DET NOUN", 0),  # a word each, and not one entity without a type
+        ("DET NOUN VERB", "DET NOUN NOUN", 2 / 3),
+        ("B I O", "B I O", 1),
+        ("B I O", "B O O", 0),  # entities without a type, as conlleval reads them
+        ("B-a I-a x", "B-a I-a O", 2 / 3),
+    ],
+)
+def test_plain_tags_are_scored_word_by_word(gold: str, found: str, f1: float, tmp_path: Path) -> None:
+    assert cl.score(*tagged_files(tmp_path, "a b c", gold, found), "token-classification").f1.value == pytest.approx(f1)
+
+
+def test_predictions_are_scored_against_data_in_rows(tmp_path: Path) -> None:
+    _, found = tagged_files(tmp_path, "Ada sang", "B-a O", "B-a O")
+    (tmp_path / "gold.jsonl").write_text('{"words": ["Ada", "sang"], "tags": ["B-a", "O"]}\n')
+    assert cl.score(tmp_path / "gold.jsonl", found, "token-classification").f1.value == 1
+    (tmp_path / "uneven.jsonl").write_text('{"text": "Ada sang", "spans": [{"start": 0, "end": 2, "label": "a"}]}\n')
+    with pytest.raises(cl.InputError, match=r"uneven.jsonl line 1: a span begins or ends inside a word"):
+        cl.score(tmp_path / "uneven.jsonl", found, "token-classification")
+    row = {"id": "q", "question": "Who?", "context": "Ada sang", "answers": {"text": ["Ada"], "answer_start": [0.0]}}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "answers.json").write_text('{"q": "Ada"}')
+    assert cl.score(tmp_path / "rows.jsonl", tmp_path / "answers.json", "question-answering").exact.value == 1
 
 
 def test_columns_of_many_kinds_are_read(tmp_path: Path) -> None:
@@ -254,7 +294,10 @@ def test_predictions_for_other_words_are_refused(predicted: str, message: str, t
         (["data.json"], "evaluate MODEL DATA"),
         (["data.json", "--task", "question-answering", "--predictions", "p.json"], "answers none of the questions"),
         (["absent.json", "--task", "question-answering", "--predictions", "p.json"], "absent.json cannot be read"),
-        (["list.json", "--task", "token-classification", "--predictions", "list.json"], "list.json line 1 is '[]'"),
+        (
+            ["list.json", "--task", "token-classification", "--predictions", "list.json"],
+            "list.json line 1: each line must",
+        ),
         (["data.json", "--task", "question-answering", "--predictions", "list.json"], "must hold a JSON object"),
         (["data.json", "--task", "question-answering", "--predictions", "wrong.json"], "the answer to q is 3"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,9 @@ def test_a_model_learns_to_choose(tiny: Path, tmp_path: Path) -> None:
 def test_repeated_questions_are_noticed_before_training() -> None:
     notes = MultipleChoice().notes([EXAMPLES[1]] * 3, [EXAMPLES[1]])
     assert any("validation" in note for note in notes)
+    other = replace(EXAMPLES[1], answer=1 - (EXAMPLES[1].answer or 0), place="elsewhere")
+    (note,) = MultipleChoice().notes([EXAMPLES[1], other], [])
+    assert "with different labels: 1" in note and "elsewhere" in note
 
 
 def test_logits_come_in_the_order_of_the_sequences(folder: Path) -> None:

@@ -368,8 +368,16 @@ def test_labels_are_taken_from_the_training_data(words_only: Tokenizer) -> None:
     # one slip must not make plain tags of all
     with pytest.raises(InputError, match=r"train.conll line 3: the tag 'person' is not written like 'B-person'"):
         settled(["B-person", "person", "O"])
-    with pytest.raises(InputError, match=r"the tag 'person' is not written like"):
+    with pytest.raises(InputError, match=r"the tag 'person' is not written like 'B-person'"):
         settled(["person", "O"], "BIO")
+    with pytest.raises(InputError, match=r"the tag 'X-per' is not written like 'I-per'"):
+        settled(["X-per", "I-per"])
+    with pytest.raises(InputError, match=r"the tag 'B' is not written like 'B-name'"):
+        settled(["B", "I", "O"])
+    for slip in ("B_per", "b-per"):
+        with pytest.raises(InputError, match=rf"the tag '{slip}' is not written like 'B-per'"):
+            settled([slip, "O"])
+    assert settled(["B", "I", "O"], "plain").labels == ("B", "I", "O")
 
 
 def test_unknown_tags_are_named_with_their_word() -> None:

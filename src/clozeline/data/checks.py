@@ -37,7 +37,7 @@ SEPARATOR = "\x1f"
 """Joins the texts of a pair. Two pairs are nearly the same where both texts are: one premise with two hypotheses is not."""
 
 Label = str | frozenset[str] | tuple[str, ...] | None
-"""A class, a set of them, or a tag for each word; None where labels are neither."""
+"""A class, a set of them, a tag for each word or a text that is the answer; None where labels are no such thing."""
 
 
 class Item(NamedTuple):
@@ -63,8 +63,8 @@ class DataReport:
     counts: training texts by class, most first, of labels that are one. sizes: texts of training and of validation. empty:
     rows without a word, which were not compared. repeats: training texts that say the same as an earlier one with the same
     label. conflicts, near_conflicts: a training text, and the same, or the one most like it, with another label (but tags,
-    which other words must have). leaks, near_leaks: a validation text, and the same training text or the one most like it.
-    crowded: texts not compared with all look-alikes.
+    which other words must have). compared: whether labels can be compared. leaks, near_leaks: a validation text, and
+    the same training text or the one most like it. crowded: texts not compared with all look-alikes.
     """
 
     counts: dict[str, int]
@@ -73,6 +73,7 @@ class DataReport:
     repeats: int
     conflicts: list[Match]
     near_conflicts: list[Match]
+    compared: bool
     leaks: list[Match]
     near_leaks: list[Match]
     crowded: int
@@ -106,8 +107,9 @@ class DataReport:
                 f"{_places(self.near_conflicts)}. Look at them: the words that differ decide the label, or it is wrong."
             )
         if self.repeats and self.repeats >= MATTERS * train:
+            same = " with the same label" if self.compared else ""
             said.append(
-                f"Training texts that repeat an earlier one with the same label: {self.repeats:,} of {train:,} "
+                f"Training texts that repeat an earlier one{same}: {self.repeats:,} of {train:,} "
                 f"({self.repeats / train:.2%}). Each repeat adds to its weight; leave them out unless that is meant."
             )
         if self.empty:
@@ -221,6 +223,7 @@ def check(train: Sequence[Item], validation: Sequence[Item] | None = None) -> Da
             for b, (likeness, a) in sorted(unlike.items())
             if min(len(part) for row in (-a, b) for part in _words(items[row].text)) >= CONTRAST
         ],
+        compared=any(item.label is not None for item in train),
         leaks=leaks({row: (first, 1.0) for first in ours if ours[first] for row in theirs[first]}),
         near_leaks=leaks({row: (-a, likeness) for b, (likeness, a) in closest.items() for row in theirs[b]}),
         crowded=crowded,

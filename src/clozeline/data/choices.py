@@ -113,7 +113,10 @@ def _choices(row: Row, text: str, label: str | None, columns: Sequence[str]) -> 
     if not isinstance(question, str) or not all(isinstance(each, str) for each in choices):
         raise InputError(f"{row.place}: the question and its choices must be texts.")
     if len(choices) < 2:
-        raise InputError(f"{row.place}: there are {len(choices)} choices; a question needs two or more.")
+        there = (
+            f"{columns[0]} is {row.values.get(columns[0])!r:.40}" if len(columns) == 1 else f"there are {len(choices)}"
+        )
+        raise InputError(f"{row.place}: a question needs two choices or more, in a list or in a column each; {there}.")
     if value[: len(choices)] != choices:
         raise InputError(f"{row.place}: an empty choice stands before another one; leave only the last ones empty.")
     answer, way = (None, "") if label is None else _answer(row, label, choices, marks)
@@ -144,7 +147,13 @@ def _answer(row: Row, label: str, choices: Sequence[str], marks: Sequence[str]) 
     if found:
         way, chosen = next(iter(found.items()))
         return chosen, way
-    raise InputError(
-        f"{row.place}: the answer is {name!r:.40}; it must be a letter from A to {letters[-1]}, a number from 0 to "
-        f"{len(choices) - 1}, or the text of a choice."
+    must = (
+        f"it must be a letter from A to {letters[-1]}, a number from 0 to {len(choices) - 1}, or the text of a choice"
     )
+    if not name:
+        raise InputError(f"{row.place}: there is no answer in the column {label!r}; {must}.")
+    if texts.count(name) > 1:
+        raise InputError(
+            f"{row.place}: {texts.count(name)} choices are {name!r:.40}, the answer; give its letter instead."
+        )
+    raise InputError(f"{row.place}: the answer is {name!r:.40}; {must}.")

@@ -43,8 +43,9 @@ def sentences(path: str | Path, *, encoding: str = "utf-8", labelled: bool = Tru
     tags: list[str] = []
     start, name, any_found, wanted = 1, Path(path).name, False, 0
     for number, line in enumerate(chain(lines(path, encoding=encoding), [""]), 1):  # the end is blank too
-        columns = line.split("\t") if "\t" in line.strip() else SPACES.split(line.strip(" "))
-        columns = [column.strip() for column in columns]
+        line = line.strip(" \r\n")
+        columns = line.split("\t") if "\t" in line.strip("\t") else SPACES.split(line)
+        columns = [column.strip(" \t") for column in columns]
         if not any(columns) or columns[0] == "-DOCSTART-":
             if words:
                 any_found = True

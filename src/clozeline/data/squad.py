@@ -123,8 +123,15 @@ def _question(entry: dict[str, Any], passage: str, article: str, file: str) -> Q
         if not isinstance(value, str):
             raise InputError(f"{place}: the {what} is {value!r:.40}; it must be a text.")
     answers = []
-    for answer in () if entry.get("is_impossible") else entry["answers"]:
+    given = [] if entry.get("is_impossible") else entry["answers"]
+    if not isinstance(given, list):
+        raise TypeError(f"they are {given!r:.40}")
+    for answer in given:
         text, start = answer["text"], answer["answer_start"]
+        if isinstance(start, float) and start.is_integer():  # as Parquet writes it
+            start = int(start)
+        if not isinstance(text, str) or not isinstance(start, int):
+            raise TypeError(f"an answer's text is {text!r:.40}, its answer_start {start!r:.40}")
         if not text.strip():
             raise InputError(f"{place}: an answer is {text!r:.40}; give no answers where there is none in the passage.")
         if start < 0 or passage[start : start + len(text)] != text:

@@ -5,10 +5,12 @@ Ada B-person   Lovelace I-person   wrote O        <->        (0, 2, "person")
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 Scheme = Literal["BIO", "BIOES", "IO", "plain"]
+SLIP = re.compile("([BIESLUbieslu])[-_](.+)")
 BEGINS, ENDS = frozenset("BSU"), frozenset("ESL")
 Span = tuple[int, int, str]
 
@@ -44,6 +46,27 @@ def scheme_of(tags: Iterable[str]) -> Scheme:
     if prefixes & set("ESLU"):
         return "BIOES"
     return "BIO" if "B" in prefixes or not prefixes else "IO"
+
+
+def odd(tags: Collection[str]) -> tuple[str, str] | None:
+    """A tag that is likely a slip among these, and what it should look like; None where they agree.
+
+    A tag without a prefix among others that have one; and where all are plain: prefixes without a type, or with a prefix
+    that is written otherwise, beside "O".
+    """
+    used = sorted(set(tags) - {"O"})
+    bare = [tag for tag in used if scheme_of([tag]) == "plain"]
+    if bare and len(bare) < len(used):
+        return bare[0], next(tag for tag in used if tag not in bare)
+    if bare and set(bare) <= set("BIESLU"):
+        return bare[0], f"{bare[0]}-name"
+    slip = next((found for tag in bare if (found := SLIP.fullmatch(tag))), None)
+    return (slip[0], f"{slip[1].upper()}-{slip[2]}") if slip and "O" in tags else None
+
+
+def whole(tags: Iterable[str], scheme: Scheme) -> list[str]:
+    """Tags from which `spans` reads entities: a plain tag marks one word."""
+    return [f"S-{tag}" if tag != "O" and scheme == "plain" else tag for tag in tags]
 
 
 def outputs(kinds: Iterable[str], scheme: Scheme) -> tuple[str, ...]:

@@ -156,7 +156,8 @@ class MultipleChoice(Supervised):
         return found
 
     def item(self, example: Choices) -> Item:
-        return Item(SEPARATOR.join([example.question, *example.choices]), None, example.place)
+        right = None if example.answer is None else (example.choices[example.answer],)
+        return Item(SEPARATOR.join([example.question, *example.choices]), right, example.place)
 
     def report(self, logits: np.ndarray, samples: Samples) -> scorer.ChoiceReport:
         assert samples.targets is not None

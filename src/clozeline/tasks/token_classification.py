@@ -112,12 +112,14 @@ class TokenClassification(Supervised):
             return self
         used = {tag for example in examples for tag in example.tags or ()}
         scheme = self.scheme or tags.scheme_of(used)
-        bare = {tag for tag in used if tags.scheme_of([tag]) == "plain"}
-        if bare and (self.scheme or bare | {"O"} < used) and self.scheme != "plain":
-            place, tag = next((each.place, tag) for each in examples for tag in each.tags or () if tag in bare)
+        slip = tags.odd(used)
+        if scheme != "plain" and slip is None and tags.scheme_of(used) == "plain":
+            slip = (min(used - {"O"}), f"B-{min(used - {'O'})}")
+        if slip and self.scheme != "plain":
+            place = next(each.place for each in examples if slip[0] in (each.tags or ()))
             raise InputError(
-                f"{place}: the tag {tag!r} is not written like {min(used - bare - {'O'}, default='B-' + tag)!r}. Correct "
-                'it, or give scheme="plain" where tags are of single words.'
+                f"{place}: the tag {slip[0]!r} is not written like {slip[1]!r}. Correct it, or give "
+                'TokenClassification(scheme="plain") where tags are of single words.'
             )
         kinds = used if scheme == "plain" else {tag.partition("-")[2] for tag in used} - {""}
         if not kinds - {"O"}:
@@ -330,8 +332,8 @@ class TokenClassification(Supervised):
         return gold, found
 
     def _whole(self, given: Sequence[str]) -> list[str]:
-        """Tags from which entities can be read: a plain tag marks one word."""
-        return [f"S-{tag}" if tag != "O" else tag for tag in given] if self.scheme == "plain" else list(given)
+        assert self.scheme is not None
+        return tags.whole(given, self.scheme)
 
 
 class _Unit(NamedTuple):
