@@ -255,7 +255,7 @@ def test_predictions_are_scored_against_data_in_rows(tmp_path: Path) -> None:
     row = {"id": "q", "question": "Who?", "context": "Ada sang", "answers": {"text": ["Ada"], "answer_start": [0.0]}}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     (tmp_path / "answers.json").write_text('{"q": "Ada"}')
-    assert cl.score(tmp_path / "rows.jsonl", tmp_path / "answers.json", "question-answering").exact.value == 1
+    assert cl.score(tmp_path / "rows.jsonl", tmp_path / "answers.json", "question-answering").as_dict()["exact"] == 1
 
 
 def test_columns_of_many_kinds_are_read(tmp_path: Path) -> None:
