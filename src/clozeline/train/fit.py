@@ -195,6 +195,7 @@ def fit(
                 metrics.step(step)
                 ticker.step(step)
                 losses.append(step.loss)
+                alarms.step(step)
                 if step.ends_epoch:
                     if checks is not None:
                         found = validate() if group.first else None
