@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -454,6 +455,70 @@ def test_the_alarm_of_a_rising_loss_reaches_the_run_in_words(folder: Folder, cap
     logged = [record.getMessage() for record in caplog.records]
     assert any("Validation loss has been rising since epoch" in text for text in logged)
     assert all(text in logged for text in run.warnings), "what the run reports is what it logged"
+
+
+def test_alarms_taken_up_again_go_on_as_if_never_left() -> None:
+    losses = [0.7] * 12 + [5.0] * 40
+    straight, before = Alarms(), Alarms()
+    for taken in range(1, len(losses)):
+        before = Alarms(**dataclasses.asdict(before))
+        take(before, losses[taken - 1 : taken], taken - 1)
+    assert before.said == take(straight, losses[:-1]) != []
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_stopped_and_killed_run_warns_of_what_a_straight_one_does(
+    folder: Folder,
+    monkeypatch: pytest.MonkeyPatch,
+    at_step: Callable[[int, Callable[[], object]], None],
+    validated: bool,
+) -> None:
+    """Both diverge after step 14, by weights that grow; it is said at step 18 with validation data, at step 40 without."""
+    held: list[Training] = []
+    original = Training.__init__
+
+    def remember(self: Training, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        held.append(self)
+
+    def spoil() -> None:
+        with torch.no_grad():
+            dict(held[-1].network.named_parameters())["head.classifier.weight"].mul_(1e5)
+
+    def spoil_and_stop() -> None:
+        spoil()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Training, "__init__", remember)
+    settings = SETTINGS.replace(learning_rate=1e-6, epochs=10)
+    given: dict[str, Any] = {} if validated else {"validation": None}
+    at_step(14, spoil)
+    _, straight = folder.fit("straight", settings, **given)
+    assert any("training diverges" in text for text in straight.warnings)
+    at_step(14, spoil_and_stop)
+    assert not folder.fit("killed", settings, **given)[1].finished
+    at_step(50, kill)
+    with pytest.raises(Killed):
+        folder.fit("killed", settings, resume=True, **given)
+    at_step(0, kill)
+    _, resumed = folder.fit("killed", settings, resume=True, **given)
+    assert resumed.warnings == straight.warnings
+    card = (folder.at / "killed" / "model" / "README.md").read_text()
+    assert all(text in card for text in straight.warnings)
+
+
+def test_a_state_without_alarms_as_older_runs_left_it_goes_on(
+    folder: Folder, at_step: Callable[[int, Callable[[], object]], None]
+) -> None:
+    at_step(5, kill)
+    with pytest.raises(Killed):
+        folder.fit("run")
+    path = folder.at / "run" / "state.pt"
+    state = torch.load(path, weights_only=True)
+    del state["alarms"]
+    torch.save(state, path)
+    at_step(0, kill)
+    assert folder.fit("run", resume=True)[1].finished
 
 
 def test_patience_without_validation_is_refused(folder: Folder) -> None:
