@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ import torch
 import clozeline as cl
 from clozeline.errors import InputError
 from clozeline.train.fit import Fitted
-from clozeline.train.loop import Diverged, Training
-from clozeline.train.report import Alarms, Epoch
+from clozeline.train.loop import Diverged, Step, Training
+from clozeline.train.report import FIRST, LAST, Alarms, Epoch
 from clozeline.train.settings import Settings
 from helpers import PLAIN, reviews, write_csv
 
@@ -328,13 +329,20 @@ def epoch(number: int, loss: float, collapsed: str | None = None, train_loss: fl
     return Epoch(number, 10 * number, train_loss, loss, "accuracy", {"accuracy": 0.8}, {}, collapsed)
 
 
-def said(losses: list[float]) -> list[str]:
-    """What is said over a run whose validation losses are these."""
+def said(losses: list[float], train_losses: Sequence[float] = (0.5, 0.4, 0.3, 0.2)) -> list[str]:
+    """What is said over a run whose validation losses, and mean training losses, are these."""
     alarms = Alarms()
     epochs: list[Epoch] = []
-    for number, loss in enumerate(losses, 1):
-        epochs.append(epoch(number, loss))
+    for number, (loss, train_loss) in enumerate(zip(losses, train_losses, strict=False), 1):
+        epochs.append(epoch(number, loss, train_loss=train_loss))
         alarms.epochs(epochs)
+    return alarms.said
+
+
+def take(alarms: Alarms, losses: Iterable[float], after: int = 0) -> list[str]:
+    """What is said once steps of these losses were taken."""
+    for number, loss in enumerate(losses, after + 1):
+        alarms.step(Step(number, 0.1, float(loss), 1e-3, 1.0, 100, 8, 0.1, False))
     return alarms.said
 
 
@@ -394,12 +402,123 @@ def test_a_rising_validation_loss_is_said_once(losses: list[float], alarms: int)
     assert len(said(losses)) == alarms
 
 
+def test_overfitting_is_said_only_where_the_training_loss_fell() -> None:
+    (text,) = said([0.6, 7.0], [0.5, 0.3])
+    assert "overfitting" in text
+    (text,) = said([0.6, 7.0], [0.5, 5.0])
+    assert "training loss went from 0.5000 to 5.0000" in text
+    assert "training diverges" in text and "lower learning rate" in text and "overfitting" not in text
+    both = said([0.6, 0.7, 7.0, 8.0], [0.5, 0.3, 5.0, 6.0])
+    assert ["overfitting" in text for text in both] == [True, False]
+
+
+def falling(noise: np.random.Generator) -> np.ndarray:
+    """The losses of a usual run, with a shape-2 gamma's noise, as of small batches."""
+    return (0.1 + 0.6 * np.exp(-np.arange(600) / 100)) * noise.gamma(2, 0.5, 600)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_a_training_loss_that_rises_is_said_once_whatever_its_scale(scale: float) -> None:
+    noise = np.random.default_rng(0)
+    rising = np.concatenate([np.full(15, 0.7), np.linspace(0.7, 50, 30), np.full(100, 50.0)]) * noise.gamma(2, 0.5, 145)
+    alarms = Alarms()
+    alarms.settings(Settings(learning_rate=5e-5, warmup=0.1), 768)
+    (text,) = take(alarms, scale * rising)
+    assert "training diverges" in text and "learning rate (now 5e-05)" in text and "more warm-up (now 0.1)" in text
+    assert "clip" not in text
+    alarms = Alarms()
+    alarms.settings(Settings(clip=0), 768)
+    assert "clip=1" in take(alarms, scale * rising)[0]
+    alarms.epochs([epoch(1, 0.5, train_loss=0.5), epoch(2, 7.0, train_loss=5.0)])
+    assert len(alarms.said) == 1, "it is said already"
+
+
+def test_a_training_loss_of_a_usual_run_raises_no_alarm() -> None:
+    for seed in range(20):
+        noise = np.random.default_rng(seed)
+        spikes = np.where(noise.random(600) < 0.05, 100.0, 1.0)  # some batches that a trained model finds hard
+        spikes[:FIRST] = 1
+        for losses in (
+            falling(noise),
+            1e4 * falling(noise),
+            noise.gamma(2, 0.5, 2000),  # nothing is learned
+            spikes * noise.gamma(2, 0.5, 600),
+            [0.7] * 100 + [1.3] * 100,  # worse, but less than twice as much
+            [0.5] * FIRST + [5.0] * (LAST - 1),  # too short to tell
+        ):
+            assert take(Alarms(), losses) == []
+
+
 def test_the_alarm_of_a_rising_loss_reaches_the_run_in_words(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "clozeline"):
         _, run = folder.fit("run", SETTINGS.replace(learning_rate=2e-2, schedule="constant", epochs=6))
     logged = [record.getMessage() for record in caplog.records]
     assert any("Validation loss has been rising since epoch" in text for text in logged)
     assert all(text in logged for text in run.warnings), "what the run reports is what it logged"
+
+
+def test_alarms_taken_up_again_go_on_as_if_never_left() -> None:
+    losses = [0.7] * 12 + [5.0] * 40
+    straight, before = Alarms(), Alarms()
+    for taken in range(1, len(losses)):
+        before = Alarms(**dataclasses.asdict(before))
+        take(before, losses[taken - 1 : taken], taken - 1)
+    assert before.said == take(straight, losses[:-1]) != []
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_stopped_and_killed_run_warns_of_what_a_straight_one_does(
+    folder: Folder,
+    monkeypatch: pytest.MonkeyPatch,
+    at_step: Callable[[int, Callable[[], object]], None],
+    validated: bool,
+) -> None:
+    """Both diverge after step 14, by weights that grow; it is said at step 18 with validation data, at step 40 without."""
+    held: list[Training] = []
+    original = Training.__init__
+
+    def remember(self: Training, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        held.append(self)
+
+    def spoil() -> None:
+        with torch.no_grad():
+            dict(held[-1].network.named_parameters())["head.classifier.weight"].mul_(1e5)
+
+    def spoil_and_stop() -> None:
+        spoil()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Training, "__init__", remember)
+    settings = SETTINGS.replace(learning_rate=1e-6, epochs=10)
+    given: dict[str, Any] = {} if validated else {"validation": None}
+    at_step(14, spoil)
+    _, straight = folder.fit("straight", settings, **given)
+    assert any("training diverges" in text for text in straight.warnings)
+    at_step(14, spoil_and_stop)
+    assert not folder.fit("killed", settings, **given)[1].finished
+    at_step(50, kill)
+    with pytest.raises(Killed):
+        folder.fit("killed", settings, resume=True, **given)
+    at_step(0, kill)
+    _, resumed = folder.fit("killed", settings, resume=True, **given)
+    assert resumed.warnings == straight.warnings
+    card = (folder.at / "killed" / "model" / "README.md").read_text()
+    assert all(text in card for text in straight.warnings)
+
+
+def test_a_state_without_alarms_as_older_runs_left_it_goes_on(
+    folder: Folder, at_step: Callable[[int, Callable[[], object]], None]
+) -> None:
+    at_step(5, kill)
+    with pytest.raises(Killed):
+        folder.fit("run")
+    path = folder.at / "run" / "state.pt"
+    state = torch.load(path, weights_only=True)
+    del state["alarms"]
+    torch.save(state, path)
+    at_step(0, kill)
+    assert folder.fit("run", resume=True)[1].finished
 
 
 def test_patience_without_validation_is_refused(folder: Folder) -> None:

@@ -118,7 +118,7 @@ def fit(
     whole = identity(settings, bundle, train, validation, device, teacher)
     group.agree("model, data and settings", whole)
     state = open_run(out, whole, resume, overwrite, group)
-    alarms = Alarms()
+    alarms = Alarms(**({} if state is None else state.get("alarms", {})))  # states of older runs have none
     alarms.settings(settings, bundle.config.width)
     limit = task.max_length or bundle.config.max_length
     for name, samples in (("training", train), ("validation", validation)):
@@ -164,6 +164,7 @@ def fit(
                 "training": training.state(),
                 "losses": losses,
                 "epochs": [dataclasses.asdict(epoch) for epoch in epochs],
+                "alarms": dataclasses.asdict(alarms),
             }
             with staged(out) as stage:
                 torch.save({**kept, "identity": whole, "machinery": here}, stage / "state.pt")
@@ -195,6 +196,7 @@ def fit(
                 metrics.step(step)
                 ticker.step(step)
                 losses.append(step.loss)
+                alarms.step(step)
                 if step.ends_epoch:
                     if checks is not None:
                         found = validate() if group.first else None

@@ -23,6 +23,8 @@ from clozeline.train.settings import Settings
 
 RISE = 0.01
 """Of the validation loss over its least that is worth an alarm; less comes and goes by chance."""
+FIRST, LAST, ABOVE = 10, 30, 2
+"""Steps that say where the training loss began and where it is now, and how far above is worth an alarm."""
 log = logging.getLogger("clozeline")
 
 
@@ -179,10 +181,16 @@ class Alarms:
     """Says once what is likely wrong, and what to do about it."""
 
     said: list[str] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
+    keys: list[str] = field(default_factory=list)
+    advice: str = "try a lower learning rate or a longer warm-up"
+    began: list[float] = field(default_factory=list)
+    recent: list[float] = field(default_factory=list)
 
     def settings(self, settings: Settings, width: int) -> None:
         """width: of the encoder. Compact ones are fine-tuned at rates up to 3e-4 (Turc et al. 2019)."""
+        rate, warmup = f"{settings.learning_rate:g}", f"{settings.warmup:g}"
+        clip = "" if settings.clip else ", and clip=1, since no gradient is clipped now"
+        self.advice = f"try a lower learning rate (now {rate}) or more warm-up (now {warmup}){clip}"
         highest, usual = (1e-4, "1e-5 to 5e-5") if width > COMPACT else (3e-4, "3e-5 to 3e-4")
         if settings.learning_rate > highest:
             self._say(
@@ -208,6 +216,27 @@ class Alarms:
         for text in texts:
             self._say(text)
 
+    def step(self, step: Step) -> None:
+        """After each step, with validation data or without: whether the training loss rises instead of falling.
+
+        It does where the median of the last 30 steps is above twice the greatest of the first 10. Both are the run's own, so
+        that a loss may have any scale. The greatest has the noise of single batches in it: of a loss that stays as it is,
+        whatever its distribution, the first 10 are all below its median in one run of 2^10, and below half of it in fewer. A
+        few bad batches do not move a median. Fewer than 40 steps are too few to tell, and what has diverged within the first
+        10 shows in validation alone.
+        """
+        if len(self.began) < FIRST:
+            self.began.append(step.loss)
+            return
+        self.recent = [*self.recent[1 - LAST :], step.loss]
+        now, then = float(np.median(self.recent)), max(self.began)
+        if len(self.recent) == LAST and now > ABOVE * then:
+            self._say(
+                f"Step {step.number}: the training loss has risen to {now:.4g} (median of the last {LAST} steps), from at "
+                f"most {then:.4g} in the first {FIRST}: training diverges. Stop it and begin anew; {self.advice}.",
+                key="diverged",
+            )
+
     def epochs(self, epochs: list[Epoch]) -> None:
         """After each validation."""
         last = epochs[-1]
@@ -222,16 +251,20 @@ class Alarms:
             later.loss > earlier.loss
             for earlier, later in zip(epochs[best.epoch - 1 :], epochs[best.epoch :], strict=False)
         ):
-            self._say(
+            course = (
                 f"Validation loss has been rising since epoch {best.epoch} ({best.loss:.4f} to {last.loss:.4f}), while "
-                f"training loss went from {best.train_loss:.4f} to {last.train_loss:.4f}: the model is overfitting. "
-                "The best epoch is kept; fewer epochs or more data help.",
-                key="overfit",
+                f"training loss went from {best.train_loss:.4f} to {last.train_loss:.4f}"
             )
+            if last.train_loss < best.train_loss:
+                what = "the model is overfitting. The best epoch is kept; fewer epochs or more data help."
+                self._say(f"{course}: {what}", key="overfit")
+            else:
+                what = f"training diverges. The best epoch is kept; {self.advice}."
+                self._say(f"{course}: {what}", key="diverged")
 
     def _say(self, text: str, key: str | None = None) -> None:
         if (key or text) not in self.keys:
-            self.keys.add(key or text)
+            self.keys.append(key or text)
             self.said.append(text)
             log.warning(text)
 
