@@ -103,7 +103,7 @@ def harden(
         text, label, columns, encoding: as in `Model.fit`, of train, validation, test and extra.
         out: a folder for all of it.
         resume: go on where a stopped run in `out` was; answers of a server and models that are there are not made again.
-        seeds: models of each arm, with seeds from the settings' own on. From three on, luck is told from change.
+        seeds: models of each arm, with seeds from the settings' own on. From five on, luck is told from change.
         settings, changes: how to train, as in `Model.fit`.
 
     Raises:

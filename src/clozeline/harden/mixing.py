@@ -118,7 +118,7 @@ def _evenly(pairs: Sequence[Pair], most: int) -> list[Pair]:
 
 def _alike(pairs: Sequence[Pair], wanted: Counter[str]) -> list[Pair]:
     """So many of each label; where there are too few of one, more of the others stand in."""
-    left, found, rest = Counter(wanted), [], []
+    left, found, rest = Counter(wanted), list[Pair](), list[Pair]()
     for pair in _evenly(pairs, len(pairs)):
         (found if left[pair[1]] > 0 else rest).append(pair)
         left[pair[1]] -= 1
