@@ -55,7 +55,7 @@ class HardenRecipe:
         long: what happens to a text longer than the model.
         max_length: tokens a text may have; without, what the model reads at once.
         out: folder of the run: report, models, cases.
-        seeds: models of each arm; from three on, luck is told from change.
+        seeds: models of each arm; from five on, luck is told from change.
         device: such as cpu or cuda:1; without, the first GPU or the CPU.
         settings: how to train.
     """

@@ -103,7 +103,7 @@ def harden(
         text, label, columns, encoding: as in `Model.fit`, of train, validation, test and extra.
         out: a folder for all of it.
         resume: go on where a stopped run in `out` was; answers of a server and models that are there are not made again.
-        seeds: models of each arm, with seeds from the settings' own on. From three on, luck is told from change.
+        seeds: models of each arm, with seeds from the settings' own on. From five on, luck is told from change.
         settings, changes: how to train, as in `Model.fit`.
 
     Raises:
@@ -201,7 +201,7 @@ class Work:
         asking = self.asking(names)
         second = self._second(names, asking)
         encoder = None if self.paraphraser is None else load(self.paraphraser, device=self.device)
-        ordinary, reserve = self.divided(offered)
+        ordinary, reserve = self.divided(offered, names)
         self._begin(resume, overwrite)  # what is given can be used
         validation = None if self.data.validation is None else self._write("validation", self.data.validation)
 
@@ -231,7 +231,8 @@ class Work:
         mixture = mixing.mix(ordinary, sifted.kept, reserve, self.share)
         after, control = arm("after", mixture.after), arm("control", mixture.control)
         every, picked = (*notes, *self.notes, *said), not self.capabilities
-        found = compared((before, after, control), self.judges, chosen, sifted, mixture, every, picked)
+        metric = self.settings.metric or self.task.metrics[0]
+        found = compared((before, after, control), self.judges, chosen, sifted, mixture, every, picked, metric)
         for ending in (".json", ".html"):
             found.save(self.out / f"report{ending}")
         write_whole(self.out / "report.md", found.markdown())
@@ -311,9 +312,12 @@ class Work:
             return None
         return sum(len(offered[name]) for name in self.capabilities) or max(map(len, offered.values()))
 
-    def divided(self, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[list[Pair], list[Pair]]:
+    def divided(
+        self, offered: Mapping[str, Sequence[Candidate]] | None, names: Mapping[str, str]
+    ) -> tuple[list[Pair], list[Pair]]:
         """The ordinary training examples of every arm, and those that only the control gets some of."""
-        return mixing.divided(self.data.train, self.data.extra, self.share, self.most(offered), self.settings.seed)
+        cases = None if offered is None else mixing.choices(offered, self.capabilities, names)
+        return mixing.divided(self.data.train, self.data.extra, self.share, cases, self.settings.seed)
 
     def _chosen(self, before: Judged, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[str, ...]:
         """The capabilities named, or the one of those with cases that the models before fail at most."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,11 @@ class Mixture:
         return self.ordinary + self.others * self.repeats
 
     @property
+    def lacking(self) -> dict[str, int]:
+        """By label, how many more cases there are than others, for want of ordinary examples with it."""
+        return dict(labels_of(self.cases) - labels_of(self.others))
+
+    @property
     def share(self) -> float:
         """Of the rows of after that are cases."""
         return self.repeats * len(self.cases) / len(self.after)
@@ -48,11 +53,16 @@ class Mixture:
 def mix(ordinary: Sequence[Pair], kept: Sequence[Candidate], reserve: Sequence[Pair], share: float) -> Mixture:
     """Mix in at most so many cases as make up this share, evenly over labels, and repeat them where there are too few.
 
-    reserve: ordinary examples that no arm has, of which control gets as many as after gets cases, evenly over labels too.
+    reserve: ordinary examples that no arm has, of which control gets as many of each label as after gets cases.
     """
     wanted = rows_of(share, len(ordinary))
     cases = _evenly([(case.text, case.label) for case in kept], wanted)
-    return Mixture([*ordinary], cases, _evenly(reserve, len(cases)), repeated(len(cases), wanted))
+    return Mixture([*ordinary], cases, _alike(reserve, labels_of(cases)), repeated(len(cases), wanted))
+
+
+def labels_of(pairs: Sequence[Pair]) -> Counter[str]:
+    """How many there are of each label."""
+    return Counter(label for _, label in pairs)
 
 
 def repeated(cases: int, wanted: int) -> int:
@@ -60,25 +70,39 @@ def repeated(cases: int, wanted: int) -> int:
     return min(REPEATS, max(1, round(wanted / cases))) if cases else 1
 
 
+def choices(
+    offered: Mapping[str, Sequence[Candidate]], named: Sequence[str], names: Mapping[str, str]
+) -> list[list[Pair]]:
+    """The cases of the capabilities named together, or of each that may be picked; names: of labels, in the data."""
+    picks = [named] if named else [[name] for name in offered]
+    return [[(one.text, names.get(one.label, one.label)) for name in some for one in offered[name]] for some in picks]
+
+
 def divided(
-    train: Sequence[Pair], extra: Sequence[Pair] | None, share: float, most: int | None, seed: int
+    train: Sequence[Pair],
+    extra: Sequence[Pair] | None,
+    share: float,
+    cases: Sequence[Sequence[Pair]] | None,
+    seed: int,
 ) -> tuple[list[Pair], list[Pair]]:
     """The ordinary examples of every arm, and those that only the control gets some of: extra, or what is put aside.
 
-    most: cases that there may be; None: as many as the share wants.
+    cases: those that there are, of each of which the run may come to choose; None: as many as the share wants.
 
     Raises:
         InputError: extra has too few.
     """
     if extra is None:
-        count = round(share * len(train))
-        return put_aside(train, count if most is None else min(count, most), seed)
+        count, wanted = round(share * len(train)), Counter[str]()
+        for some in cases or ():
+            wanted |= labels_of(_evenly(some, count))
+        return put_aside(train, count if cases is None else wanted, seed)
     known = {text for text, _ in train}
     reserve = shuffled([pair for pair in extra if pair[0] not in known], seed)
     count = rows_of(share, len(train))
-    if len(reserve) < (wanted := count if most is None else min(count, most)):
+    if len(reserve) < (most := count if cases is None else min(count, max(map(len, cases)))):
         raise InputError(
-            f"The control needs {wanted} ordinary examples that no other model has; extra has {len(reserve)}, give more."
+            f"The control needs {most} ordinary examples that no other model has; extra has {len(reserve)}, give more."
         )
     return [*train], reserve
 
@@ -92,14 +116,25 @@ def _evenly(pairs: Sequence[Pair], most: int) -> list[Pair]:
     return [pair for _, _, pair in sorted(turns, key=lambda one: one[:2])[:most]]
 
 
+def _alike(pairs: Sequence[Pair], wanted: Counter[str]) -> list[Pair]:
+    """So many of each label; where there are too few of one, more of the others stand in."""
+    left, found, rest = Counter(wanted), list[Pair](), list[Pair]()
+    for pair in _evenly(pairs, len(pairs)):
+        (found if left[pair[1]] > 0 else rest).append(pair)
+        left[pair[1]] -= 1
+    return found + rest[: wanted.total() - len(found)]
+
+
 def shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:
     """Files are often sorted, by label or by what they are about."""
     return [pairs[at] for at in np.random.default_rng(seed).permutation(len(pairs)).tolist()]
 
 
-def put_aside(examples: Sequence[Pair], count: int, seed: int) -> tuple[list[Pair], list[Pair]]:
-    """The examples without `count` of them, in the order of the data, and those, drawn at random, the labels in turn."""
-    aside = _evenly(shuffled(examples, seed), count)
+def put_aside(examples: Sequence[Pair], wanted: int | Counter[str], seed: int) -> tuple[list[Pair], list[Pair]]:
+    """The examples without those that are wanted, in the order of the data, and those, drawn at random: so many of each
+    label, or so many, the labels in turn."""
+    drawn = shuffled(examples, seed)
+    aside = _evenly(drawn, wanted) if isinstance(wanted, int) else _alike(drawn, wanted)
     gone = Counter(aside)
     left = []
     for pair in examples:

@@ -107,7 +107,7 @@ def planned(work: Work) -> HardenPlan:
     bundle, device = base._bundle, base._device
     names, notes = own_names(base, suite, work.judges.labels)
     offered = work.offered()
-    ordinary, _ = work.divided(offered)
+    ordinary, _ = work.divided(offered, names)
     asking = work.asking(names)
 
     def samples(pairs: Sequence[Pair]) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, product
 from typing import Any, Literal
 
 import numpy as np
@@ -13,13 +13,14 @@ from clozeline.behaviour.running import votes
 from clozeline.evaluate.intervals import Interval
 from clozeline.harden.arms import ARMS, Judged, Judges
 from clozeline.harden.filters import Sifted
-from clozeline.harden.mixing import Mixture
-from clozeline.harden.verdict import Change, change, corrected, level
+from clozeline.harden.mixing import Mixture, Pair, labels_of
+from clozeline.harden.probes import Probe, probed
+from clozeline.harden.verdict import CHANGE, Change, change, corrected, level
 from clozeline.inspect import panels as kinds
 from clozeline.inspect.view import View
 
-FEW = 3
-"""Seeds from which a verdict is one."""
+FEW = 5
+"""Seeds from which a verdict is one: of equal models of three seeds, 14 of 100 runs say harmed, where it should be 5."""
 SAMPLES = 12
 """Cases that a report shows of those kept, and of those rejected."""
 OVERALL = "failure rate over all capabilities"
@@ -27,40 +28,16 @@ LEVELS = "Each arm, with 95 % intervals over examples and seeds"
 PROBES = "Probe sentences: how many models say what, and a score, its mean over the seeds and (least to greatest)"
 BLAME = {
     "harmed": "The cases did it, not merely more data, for it is worse than with as many ordinary examples instead too",
-    "unchanged": "Merely more data may have done it, for with as many ordinary examples instead it is as bad within chance",
+    "unchanged": "It cannot be told from what more data of any kind does. The difference from as many ordinary examples "
+    "instead, with its 95 % interval",
     "improved": "More data did it, not the cases, for with as many ordinary examples instead it is worse",
 }
 """Who did the harm, by what after against control is."""
+TOLD = (
+    "Each interval is of one difference by itself. p, and so the verdict, is after Holm's correction for the number of "
+    "tests and other capabilities; that of what was hardened, which is what the run asks, is its own."
+)
 Overall = Literal["improved", "unchanged", "harmed", "improved and harmed"]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A sentence, and what each arm says of it. label: the one that the models before give most often; labels: by arm,
-    what each seed's model says; scores: by arm, the probability that each seed's model gives `label`."""
-
-    text: str
-    label: str
-    labels: dict[str, list[str]]
-    scores: dict[str, list[float]]
-
-    def spread(self, arm: str) -> Interval:
-        """The mean score over the seeds, and its range: the least and the greatest."""
-        scores = self.scores[arm]
-        return Interval(float(np.mean(scores)), min(scores), max(scores))
-
-    def said(self, arm: str) -> str:
-        """How many models say what, and the score."""
-        counts = Counter(self.labels[arm]).most_common()
-        said = ", ".join(f"{label} {count} of {len(self.labels[arm])}" for label, count in counts)
-        score = self.spread(arm)
-        return f"{said}; score of {self.label} {score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
-
-    def as_dict(self) -> dict[str, Any]:
-        spreads = {arm: self.spread(arm) for arm in ARMS}
-        found = {name: getattr(self, name) for name in ("text", "label", "labels", "scores")}
-        found["score"] = {arm: each.value for arm, each in spreads.items()}
-        return found | {"score_range": {arm: [each.low, each.high] for arm, each in spreads.items()}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +45,12 @@ class Hardened(View):
     """What `harden` found. Rates are of 1.
 
     picked: whether what was hardened was picked for failing most. target: its failure rate, after against before; beyond:
-    after against control; tests: accuracy; others: the failure rates of all other capabilities; whole: that over all
-    capabilities; each after against before, and with _beyond after against control. The p of tests and of others are
-    corrected for their number. levels: what was measured by arm, with intervals; rates: by capability and arm, the mean
-    failure rate over seeds. model: where the best model of the after arm is.
+    after against control; tests: accuracy; rest: the failure rate over all cases of the other capabilities, where there
+    are several; others: that of each of them; each after against before, and with _beyond after against control. The p of
+    tests, rest and others are corrected together for their number. levels: what was measured by arm, with intervals;
+    rates: by capability and arm, the mean failure rate over seeds. epochs, best: by arm and seed, what validation found
+    after each epoch, and the number of the one that was kept; metric: what the score in them is. model: where the best
+    model of the after arm is.
     """
 
     suite: str
@@ -82,15 +61,16 @@ class Hardened(View):
     beyond: Change
     tests: tuple[Change, ...]
     tests_beyond: tuple[Change, ...]
+    rest: tuple[Change, ...]
+    rest_beyond: tuple[Change, ...]
     others: tuple[Change, ...]
     others_beyond: tuple[Change, ...]
-    whole: Change
-    whole_beyond: Change
     levels: dict[str, dict[str, Interval]]
     rates: dict[str, dict[str, float]]
     probes: tuple[Probe, ...]
     epochs: dict[str, list[list[dict[str, float]]]]
     best: dict[str, list[int | None]]
+    metric: str
     sifted: Sifted
     mixture: Mixture
     notes: tuple[str, ...]
@@ -99,7 +79,12 @@ class Hardened(View):
     @property
     def verdict(self) -> Overall:
         """improved: what was hardened fails less than before, and less than with as many ordinary examples; harmed:
-        something that was measured is worse than before."""
+        something that was measured is worse than before.
+
+        Each is to come by chance alone in 5 of 100 runs at most. improved: both must be so, each of which is in 2.5 of 100.
+        harmed: what was hardened is, in 2.5 of 100, or any of all the others, in as many after Holm's correction. What was
+        hardened stands outside of it, for it is what the run asks: its p would grow with each capability that a suite has.
+        """
         better = self.target.word == self.beyond.word == "improved"
         if self.harmed:
             return "improved and harmed" if better else "harmed"
@@ -108,7 +93,17 @@ class Hardened(View):
     @property
     def harmed(self) -> list[Change]:
         """What is worse than before, beyond chance."""
-        return [one for one in (self.target, *self.tests, *self.others) if one.word == "harmed"]
+        return [one for one in self.changes if one.word == "harmed"]
+
+    @property
+    def changes(self) -> list[Change]:
+        """All of them, after against before."""
+        return [self.target, *self.tests, *self.rest, *self.others]
+
+    @property
+    def against(self) -> list[Change]:
+        """The same, after against control."""
+        return [self.beyond, *self.tests_beyond, *self.rest_beyond, *self.others_beyond]
 
     @property
     def title(self) -> str:
@@ -116,7 +111,7 @@ class Hardened(View):
 
     def sentences(self) -> list[str]:
         """The verdict, and where."""
-        lines = [f"{self.verdict.capitalize()}: {self.target}."]
+        lines = [f"{self.verdict.capitalize()}. {self.target.sentence}"]
         than = {
             "improved": "Better than with as many ordinary examples instead",
             "unchanged": "No better than with as many ordinary examples instead, beyond chance",
@@ -130,18 +125,16 @@ class Hardened(View):
             )
         if self.seeds < FEW:
             lines.append(f"Of fewer than {FEW} seeds luck cannot be told from change: take these verdicts as hints.")
-        lines += [f"{str(one)[0].upper()}{str(one)[1:]}." for one in self.tests if one.word != "harmed"]
-        lines.append(f"{str(self.whole)[0].upper()}{str(self.whole)[1:]}.")
-        elsewhere = zip((*self.tests, *self.others), (*self.tests_beyond, *self.others_beyond), strict=True)
-        for one, against in elsewhere:
+        lines += [one.sentence for one in (*self.tests, *self.rest) if one.word != "harmed"]
+        for one, against in zip(self.changes[1:], self.against[1:], strict=True):
             if one.word == "harmed":
                 lines.append(f"Harmed: {one}. {BLAME[against.word]}: {against}.")
             elif against.word == "harmed":
                 lines.append(f"Worse than with as many ordinary examples instead, though not than before: {against}.")
             elif one.word == "improved" and one in self.others:
                 lines.append(f"Improved too: {one}. Against as many ordinary examples instead: {against}.")
-        if all(one.word == "unchanged" for one in self.others):
-            lines.append(f"None of the {len(self.others)} other capabilities changed beyond chance.")
+        if self.others and all(one.word == "unchanged" for one in self.others):
+            lines.append(f"None of the {len(self.others)} other capabilities changed beyond chance by itself.")
         if leaked := self.sifted.leaked:
             said = ", ".join(f"{count} of {name}" for name, count in leaked.items())
             lines.append(
@@ -153,10 +146,18 @@ class Hardened(View):
         """How the arms were made. fenced: for Markdown."""
         mixture = self.mixture
         times = f", each {mixture.repeats} times" if mixture.repeats > 1 else ""
+        lacks = [
+            f"The control has {count:,} fewer of {label} than there are cases of it, for want of such ordinary examples: "
+            "after and control may differ by that too. More examples (--extra) mend it."
+            for label, count in mixture.lacking.items()
+        ]
         return [
             f"Models of each arm: {self.seeds}. Before: {len(mixture.ordinary):,} ordinary examples. After: "
-            f"{len(mixture.cases):,} cases of {', '.join(self.capabilities)} with them{times}, {mixture.share:.1%} of the "
-            f"rows. Control: {len(mixture.others):,} other ordinary examples instead{times}.",
+            f"{len(mixture.cases):,} cases of {', '.join(self.capabilities)} ({_labels(mixture.cases)}) with them{times}, "
+            f"{mixture.share:.1%} of the rows. Control: {len(mixture.others):,} other ordinary examples instead "
+            f"({_labels(mixture.others)}){times}.",
+            *lacks,
+            TOLD,
             f"```\n{self.sifted}\n```" if fenced else str(self.sifted),
             *self.notes,
         ]
@@ -171,21 +172,23 @@ class Hardened(View):
         parts += [PROBES + ":"] if self.probes else []
         for probe in self.probes:
             parts += [f"  {probe.text}", *(f"    {arm:<7}  {probe.said(arm)}" for arm in ARMS)]
-        return "\n".join([*parts, *self._made(), f"The hardened model: {self.model}"])
+        return "\n".join([*parts, *self._made(), *self._turn(), f"The hardened model: {self.model}"])
 
     def markdown(self) -> str:
         """The report as Markdown."""
-        changes = [self.target, *self.tests, self.whole, *self.others]
-        against = [self.beyond, *self.tests_beyond, self.whole_beyond, *self.others_beyond]
         parts = [f"# {self.title}", *self.sentences(), "## How it was made", *self._made(fenced=True)]
-        parts += [f"The hardened model: `{self.model}`", "## After against before", _table(CHANGE, map(_row, changes))]
-        parts += ["## After against control", _table(CHANGE, map(_row, against))]
+        parts += [f"The hardened model: `{self.model}`", "## After against before"]
+        parts += [_table(CHANGE, (one.row for one in self.changes))]
+        parts += ["## After against control", _table(CHANGE, (one.row for one in self.against))]
         parts += self.tables()
-        for seed, epochs in enumerate(self.epochs["before"][:1]):
-            turn = min(epochs, key=lambda one: one["validation_loss"], default=None)
-            if turn is not None:
-                parts += ["## Where validation turns", self._turn(seed, turn)]
-                parts += [_table([*epochs[0]], ([f"{value:.4g}" for value in each.values()] for each in epochs))]
+        if turn := self._turn():
+            heads = ["epoch", "models", "train loss", "validation loss", self.metric.replace("_", " ")]
+            parts += [
+                "## Where validation turns",
+                *turn,
+                "Means over the models before:",
+                _table(heads, self._epochs()),
+            ]
         parts += ["## Cases that were trained on", _table(["label", "text"], self._kept())]
         if self.sifted.rejected:
             parts += ["## Cases that were rejected", _table(["reason", "text", "like"], self._rejected())]
@@ -204,12 +207,29 @@ class Hardened(View):
     def _said(self) -> list[list[str]]:
         return [[probe.text, *(probe.said(arm) for arm in ARMS)] for probe in self.probes]
 
-    def _turn(self, seed: int, turn: dict[str, float]) -> str:
-        best = self.best["before"][seed]
-        return (
-            f"Before, first seed: the validation loss is least in epoch {turn['epoch']:g}, and rises from there where more "
-            f"follow; epoch {best} had the best accuracy and was kept."
-        )
+    def _turn(self) -> list[str]:
+        """Where the validation loss of the models before is lowest, and which epoch was kept; nothing without validation."""
+        runs = [epochs for epochs in self.epochs["before"] if epochs]
+        if not runs:
+            return []
+        lowest = [min(epochs, key=lambda one: one["validation_loss"])["epoch"] for epochs in runs]
+        kept = [float(best) for best in self.best["before"] if best is not None]
+        last = sum(low == epochs[-1]["epoch"] for low, epochs in zip(lowest, runs, strict=True))
+        still = f"; for {last} of them that was the last epoch, and it might have sunk further" if last else ""
+        return [
+            f"Models before: {len(runs)}. The validation loss is lowest after epoch {_middle(lowest)}{still}. Kept was the "
+            f"epoch with the highest {self.metric.replace('_', ' ')} on the validation data: {_middle(kept)}."
+        ]
+
+    def _epochs(self) -> list[list[str]]:
+        """By epoch, how many of the models before came so far, and their means."""
+        every = [one for epochs in self.epochs["before"] for one in epochs]
+        found = []
+        for number in sorted({one["epoch"] for one in every}):
+            there = [one for one in every if one["epoch"] == number]
+            means = [np.mean([one[name] for one in there]) for name in ("train_loss", "validation_loss", "score")]
+            found.append([f"{number:g}", str(len(there)), *(f"{mean:.4g}" for mean in means)])
+        return found
 
     def _kept(self) -> list[list[str]]:
         some = self.sifted.kept[:: max(1, len(self.sifted.kept) // SAMPLES)]
@@ -220,16 +240,13 @@ class Hardened(View):
         return [[case.reason, case.text, case.like or ""] for case in some[:SAMPLES]]
 
     def panels(self) -> list[kinds.Panel]:
-        changes = [("before", one) for one in (self.target, *self.tests, self.whole, *self.others)]
-        against = (self.beyond, *self.tests_beyond, self.whole_beyond, *self.others_beyond)
-        changes += [("control", one) for one in against]
         rates = np.array([[each[arm] for arm in ARMS] for each in self.rates.values()])
-        rows = [(against, *_row(one)) for against, one in changes]
+        rows = [("before", *one.row) for one in self.changes] + [("control", *one.row) for one in self.against]
         found: list[kinds.Panel] = [
             kinds.Table(
                 "Verdict",
                 [self.verdict],
-                [[line] for line in "\n".join([*self.sentences(), *self._made()]).splitlines()],
+                [[line] for line in "\n".join([*self.sentences(), *self._made(), *self._turn()]).splitlines()],
             ),
             kinds.Table(LEVELS, ["what", *ARMS], self._levels()),
             kinds.Bars("Failure rates by capability", "failure rate", [*self.rates], [*ARMS], rates),
@@ -259,34 +276,33 @@ class Hardened(View):
         mixture = self.mixture
         found: dict[str, Any] = {"verdict": self.verdict, "sentences": self.sentences()}
         found |= {
-            name: getattr(self, name) for name in ("suite", "picked", "seeds", "rates", "epochs", "best", "model")
+            name: getattr(self, name)
+            for name in ("suite", "picked", "seeds", "rates", "epochs", "best", "metric", "model")
         }
         found |= {"capabilities": list(self.capabilities), "notes": list(self.notes)}
-        single = ("target", "beyond", "whole", "whole_beyond", "sifted")
+        single = ("target", "beyond", "sifted")
         found |= {name: getattr(self, name).as_dict() for name in single}
         found["levels"] = {
             name: {arm: interval.named("value") for arm, interval in each.items()} for name, each in self.levels.items()
         }
-        for name in ("tests", "tests_beyond", "others", "others_beyond"):
+        for name in ("tests", "tests_beyond", "rest", "rest_beyond", "others", "others_beyond"):
             found[name] = [one.as_dict() for one in getattr(self, name)]
         rows = {"ordinary": mixture.ordinary, "cases": mixture.cases, "others": mixture.others}
         found["rows"] = {name: len(each) for name, each in rows.items()}
         found["rows"] |= {"repeats": mixture.repeats, "share": mixture.share}
+        found["labels"] = {name: dict(labels_of(each)) for name, each in rows.items()}
         return found | {"probes": [probe.as_dict() for probe in self.probes]}
 
 
-CHANGE = ("what", "from", "to", "difference", "95 %", "p", "verdict")
+def _middle(values: Sequence[float]) -> str:
+    """The median, and the range where there is one."""
+    spread = f" (median; {min(values):g} to {max(values):g})" if min(values) < max(values) else ""
+    return f"{np.median(values):g}{spread}"
 
 
-def _row(one: Change) -> list[str]:
-    low, high = 100 * one.difference.low, 100 * one.difference.high
-    numbers = [
-        f"{one.before:.1%}",
-        f"{one.after:.1%}",
-        f"{100 * one.difference.value:+.1f}",
-        f"{low:+.1f} to {high:+.1f}",
-    ]
-    return [one.what, *numbers, f"{one.p:.2g}", one.word]
+def _labels(pairs: Sequence[Pair]) -> str:
+    """How many there are of each label."""
+    return ", ".join(f"{count:,} {label}" for label, count in sorted(labels_of(pairs).items()))
 
 
 def _across(each: dict[str, float]) -> str:
@@ -314,25 +330,36 @@ def compared(
     mixture: Mixture,
     notes: tuple[str, ...],
     picked: bool,
+    metric: str,
 ) -> Hardened:
     """Put the arms side by side: before, after, control."""
     suite, (before, after, control) = judges.suite, judged
+    shares = {
+        (one.arm, name): np.array([votes(suite, row, name) for row in one.failures])
+        for one, name in product(judged, suite.about)
+    }
 
     def rates(one: Judged, names: Sequence[str]) -> np.ndarray:
         """(S, w) how much of each written case of these capabilities fails."""
-        return np.array([np.concatenate([votes(suite, row, name) for name in names]) for row in one.failures])
+        return np.concatenate([shares[one.arm, name] for name in names], 1)
 
     def fails(what: str, names: Sequence[str], one: Judged, other: Judged) -> Change:
         return change(what, "less", rates(one, names), rates(other, names))
 
-    def scores(one: Judged, other: Judged) -> tuple[Change, ...]:
-        several = (change(f"accuracy on {test}", "more", one.right(test), other.right(test)) for test in judges.tests)
-        return tuple(corrected(list(several)))
+    def elsewhere(one: Judged, other: Judged) -> Iterator[tuple[Change, ...]]:
+        """Of tests, the rest of the suite, and each other capability. They are one family: any of them is a harm."""
+        names = [name for name in suite.about if name not in chosen]
+        pooled = [(f"failure rate over the other {len(names)} capabilities", names)] if len(names) > 1 else []
+        groups = [
+            [change(f"accuracy on {test}", "more", one.right(test), other.right(test)) for test in judges.tests],
+            [fails(what, several, one, other) for what, several in pooled],
+            [fails(f"failure rate at {name}", [name], one, other) for name in names],
+        ]
+        fixed = iter(corrected([each for group in groups for each in group]))
+        return (tuple(islice(fixed, len(group))) for group in groups)
 
-    def elsewhere(one: Judged, other: Judged) -> tuple[Change, ...]:
-        rest = [name for name in suite.about if name not in chosen]
-        return tuple(corrected([fails(f"failure rate at {name}", [name], one, other) for name in rest]))
-
+    tests, rest, others = elsewhere(before, after)
+    tests_beyond, rest_beyond, others_beyond = elsewhere(control, after)
     here, everywhere = (f"failure rate at {', '.join(chosen)}", chosen), (OVERALL, [*suite.about])
     levels: dict[str, dict[str, Interval]] = {}
     levels |= {f"accuracy on {test}": {one.arm: level(one.right(test)) for one in judged} for test in judges.tests}
@@ -345,28 +372,20 @@ def compared(
         seeds=len(before.runs),
         target=fails(*here, before, after),
         beyond=fails(*here, control, after),
-        tests=scores(before, after),
-        tests_beyond=scores(control, after),
-        others=elsewhere(before, after),
-        others_beyond=elsewhere(control, after),
-        whole=fails(*everywhere, before, after),
-        whole_beyond=fails(*everywhere, control, after),
+        tests=tests,
+        tests_beyond=tests_beyond,
+        rest=rest,
+        rest_beyond=rest_beyond,
+        others=others,
+        others_beyond=others_beyond,
         levels=levels,
         rates={name: {one.arm: float(rates(one, [name]).mean()) for one in judged} for name in suite.about},
-        probes=tuple(_probe(at, text, judged) for at, text in enumerate(judges.probes)),
+        probes=tuple(probed(at, text, judged) for at, text in enumerate(judges.probes)),
         epochs={one.arm: [run["epochs"] for run in one.runs] for one in judged},
         best={one.arm: [run["best"] for run in one.runs] for one in judged},
+        metric=metric,
         sifted=sifted,
         mixture=mixture,
         notes=notes,
         model=str(after.folders[after.best] / "model"),
     )
-
-
-def _probe(at: int, text: str, judged: Sequence[Judged]) -> Probe:
-    labels: dict[str, list[str]] = {one.arm: [run["probes"][at]["label"] for run in one.runs] for one in judged}
-    usual = max(set(labels["before"]), key=lambda label: (labels["before"].count(label), label))
-    scores: dict[str, list[float]] = {
-        one.arm: [run["probes"][at]["scores"][usual] for run in one.runs] for one in judged
-    }
-    return Probe(text, usual, labels, scores)

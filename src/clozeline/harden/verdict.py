@@ -24,6 +24,8 @@ from clozeline.evaluate.proportions import wilson
 Word = Literal["improved", "unchanged", "harmed"]
 NORMAL = 1000
 """Degrees of freedom from which Student's t is a normal distribution."""
+CHANGE = ("what", "from", "to", "difference", "95 %", "p", "verdict")
+"""What `Change.row` has."""
 SURE = 0.05
 """The chance of a difference as great, were there none, below which it is called one."""
 
@@ -55,6 +57,17 @@ class Change:
             f"{self.what} {100 * self.before:.1f} % to {100 * self.after:.1f} %, {100 * self.difference.value:+.1f} points "
             f"[{low:+.1f}, {high:+.1f}], {'within' if self.word == 'unchanged' else 'beyond'} chance (p {self.p:.2g})"
         )
+
+    @property
+    def sentence(self) -> str:
+        return f"{str(self)[0].upper()}{str(self)[1:]}."
+
+    @property
+    def row(self) -> list[str]:
+        """For a table."""
+        low, high = 100 * self.difference.low, 100 * self.difference.high
+        spread = [f"{100 * self.difference.value:+.1f}", f"{low:+.1f} to {high:+.1f}"]
+        return [self.what, f"{self.before:.1%}", f"{self.after:.1%}", *spread, f"{self.p:.2g}", self.word]
 
     def as_dict(self) -> dict[str, Any]:
         found = {name: getattr(self, name) for name in ("what", "better", "before", "after", "p", "examples", "seeds")}
@@ -111,7 +124,8 @@ def _error(apart_SN: np.ndarray) -> tuple[float, float]:
     floor = max(mean_seeds, mean_examples)
     if total <= floor:
         return math.sqrt(floor / (seeds * examples)), float(seeds - 1 if floor == mean_seeds else examples - 1)
-    return math.sqrt(total / (seeds * examples)), total**2 / sum(part**2 / free for part, free in parts)
+    freedom = total**2 / sum(part**2 / free for part, free in parts)
+    return math.sqrt(total / (seeds * examples)), max(1.0, freedom)
 
 
 def _above(value: float, freedom: float) -> float:
@@ -120,7 +134,7 @@ def _above(value: float, freedom: float) -> float:
         return 1 - NormalDist().cdf(value)
     begin = math.atan(value / math.sqrt(freedom))
     angles = np.linspace(begin, math.pi / 2, 2001)
-    heights = np.cos(angles) ** (freedom - 1) if freedom > 1 else np.maximum(np.cos(angles), 1e-300) ** (freedom - 1)
+    heights = np.cos(angles) ** (freedom - 1)
     weights = np.ones(2001)
     weights[1:-1:2], weights[2:-1:2] = 4, 2
     area = float((weights * heights).sum()) * (math.pi / 2 - begin) / 6000
@@ -129,9 +143,13 @@ def _above(value: float, freedom: float) -> float:
 
 
 def _quantile(freedom: float, above: float = 0.025) -> float:
-    """The value above which Student's t is with this chance, by halving."""
-    low, high = 0.0, 1e4
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _above(middle, freedom) > above else (low, middle)
-    return high
+    """The value above which Student's t is with this chance: from the normal one, which is less, up by Newton's steps."""
+    value = NormalDist().inv_cdf(1 - above)
+    if freedom > NORMAL:
+        return value
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi * freedom)
+    step = 1.0
+    while step > 1e-9 * value:
+        step = (_above(value, freedom) - above) / (scale * (1 + value**2 / freedom) ** (-(freedom + 1) / 2))
+        value += step
+    return value
