@@ -162,11 +162,11 @@ def prepare(
             raise InputError(f"Suite {judged_by.name} has no capability {name!r}: {nearest(name, judged_by.about)}")
     if probes is None:
         probes = PROBES if str(suite) == "sentiment" else ()
-    held = {f"test {name}": texts for name, texts in data.tests.items()}
+    held = {f"test {name}": [text for text, _ in pairs] for name, pairs in data.tests.items()}
     held |= {f"suite {judged_by.name}": judged_by.texts(), "probe sentences": [*probes]}
     held |= {} if data.validation is None else {"validation": [text for text, _ in data.validation]}
     data, notes = without_leaks(data, held)
-    judges = Judges(tuple(map(str, given)), where, judged_by, labels, tuple(probes))
+    judges = Judges(data.tests, judged_by, labels, tuple(probes))
     return Work(
         Path(out), model, task.with_outputs(data.labels), data, cases, settings, judges, tuple(names), share, seeds, device,
         quiet, judge, paraphraser, words, held, tuple(notes),
