@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from clozeline.behaviour.running import votes
 from clozeline.evaluate.intervals import Interval
+from clozeline.harden.answers import Spent
 from clozeline.harden.arms import ARMS, Judged, Judges
 from clozeline.harden.filters import Sifted
 from clozeline.harden.mixing import Mixture
@@ -71,7 +72,7 @@ class Hardened(View):
     after against control; tests: accuracy; others: the failure rates of all other capabilities; whole: that over all
     capabilities; each after against before, and with _beyond after against control. The p of tests and of others are
     corrected for their number. levels: what was measured by arm, with intervals; rates: by capability and arm, the mean
-    failure rate over seeds. model: where the best model of the after arm is.
+    failure rate over seeds. model: where the best model of the after arm is; spent: on the server that wrote the cases.
     """
 
     suite: str
@@ -95,6 +96,7 @@ class Hardened(View):
     mixture: Mixture
     notes: tuple[str, ...]
     model: str
+    spent: Spent | None = None
 
     @property
     def verdict(self) -> Overall:
@@ -272,6 +274,7 @@ class Hardened(View):
         rows = {"ordinary": mixture.ordinary, "cases": mixture.cases, "others": mixture.others}
         found["rows"] = {name: len(each) for name, each in rows.items()}
         found["rows"] |= {"repeats": mixture.repeats, "share": mixture.share}
+        found["spent"] = None if self.spent is None else asdict(self.spent)
         return found | {"probes": [probe.as_dict() for probe in self.probes]}
 
 
