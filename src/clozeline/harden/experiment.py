@@ -386,8 +386,8 @@ class Work:
             place = self.out / "cases" / "rejected.jsonl"
             if self.strict:
                 raise InputError(
-                    f"Cases repeat held-out texts: {which}. See {place}. Take them out, or go on without strict "
-                    "(--resume): then they are left out."
+                    f"Cases repeat held-out texts: {which}. See {place}. Take them out and begin anew (--overwrite), or go "
+                    "on without strict (--resume): then they are left out."
                 )
             log.warning(
                 "Cases that repeat held-out texts were found, and are not trained on: %s. See %s.", which, place
