@@ -194,6 +194,26 @@ def test_a_dry_run_counts_what_the_run_does_and_asks_nobody(
     assert not server.asked and not (tmp_path / "other").exists()
 
 
+def test_a_leak_ends_a_strict_run_before_anything_is_trained(run: Run, tiny: Path, files: Path, tmp_path: Path) -> None:
+    out, cases = tmp_path / "out", tmp_path / "cases.jsonl"
+    (leak, label), *_ = reviews(60, 3)
+    rows = [*((f"{SLANG[name]} {text}", name) for text, name in reviews(20, 30, 6, 12)), (leak, label)]
+    cases.write_text("\n".join(json.dumps({"text": text, "label": name}) for text, name in rows) + "\n")
+    words = command(tiny, files, out, "--cases", str(cases))
+    refused(
+        run(*words, "--strict"),
+        "Cases repeat held-out texts:",
+        f" of test {files / 'test.csv'}",
+        "rejected.jsonl",
+        "--resume",
+    )
+    assert leak in (out / "cases" / "rejected.jsonl").read_text()
+    assert not any((out / arm).exists() for arm in ("before", "after", "control"))
+    told = json.loads(fine(run(*words, "--resume", "--json")))
+    assert leak in {one["text"] for one in told["sifted"]["leaks"]}
+    assert leak not in (out / "data" / "after.jsonl").read_text()
+
+
 def test_a_suite_slices_and_label_errors_are_printed_and_drawn(
     run: Run, trained: Path, files: Path, tmp_path: Path
 ) -> None:
@@ -271,9 +291,11 @@ def test_every_key_of_a_recipe_reaches_the_work(run: Run, tmp_path: Path, monkey
     flags = [part for name, value in (given | server).items() for part in ("--" + name.replace("_", "-"), value)]
     flags += ["--capability", "z"]
     with pytest.raises(Stopped):
-        run("harden", "m", *flags, "--no-second", "--probe", "One.", "--resume")
+        run("harden", "m", *flags, "--no-second", "--strict", "--probe", "One.", "--resume")
     told = {name for name in harden_recipe.KEYS if not harden_recipe.KEYS[name].setting}
-    assert told == {*given, *server, "model", "second", "probes", "cases", "prompt", "check_prompt"} - {"epochs"}
+    assert told == {*given, *server, "model", "second", "strict", "probes", "cases", "prompt", "check_prompt"} - {
+        "epochs"
+    }
     task, cases = got.pop("task"), got.pop("cases")
     assert (task.long, task.max_length, got.pop("settings").epochs) == ("head_tail", 64, 9)
     asked = (cases.url, cases.model, cases.key_variable, cases.temperature, cases.per_request, cases.second)
@@ -284,7 +306,14 @@ def test_every_key_of_a_recipe_reaches_the_work(run: Run, tmp_path: Path, monkey
     }
     wanted |= {"label": "l", "encoding": "latin-1", "out": str(tmp_path), "device": "cpu", "model": "m", "share": 0.3}
     wanted |= {"test": ("b", "c"), "capability": ("x", "y", "z"), "words": (4, 50), "columns": ("t", "l"), "seeds": 7}
-    wanted |= {"labels": {"positive": "1"}, "probes": ("One.",), "resume": True, "overwrite": False, "quiet": False}
+    wanted |= {
+        "labels": {"positive": "1"},
+        "probes": ("One.",),
+        "resume": True,
+        "overwrite": False,
+        "quiet": False,
+        "strict": True,
+    }
     assert got == wanted
 
 

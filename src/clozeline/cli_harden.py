@@ -64,8 +64,8 @@ def harden(
         cases = CaseServer(recipe.url, recipe.generator, **asked)
     options = {"long": recipe.long, "max_length": recipe.max_length}
     task = TextClassification(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
-    same = "model train test validation suite capability extra judge paraphraser share probes text label encoding out seeds"
-    given = {name: getattr(recipe, name) for name in (*same.split(), "settings", "device")}
+    same = "model train test validation suite capability extra judge paraphraser strict share probes text label encoding out"
+    given = {name: getattr(recipe, name) for name in (*same.split(), "seeds", "settings", "device")}
     given |= {"cases": cases, "words": (recipe.case_words[0], recipe.case_words[1]), "task": task}
     given |= {"labels": recipe.labels(), "columns": recipe.columns or None, "quiet": not FIRST}
     if dry_run:

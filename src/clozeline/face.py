@@ -266,17 +266,16 @@ class Model:
         task, logits, samples = self._judged(data, where)
         return task.report(logits, samples)
 
-    def counted(self, data: str | Path, where: Columns, metric: str | None = None) -> Counted:
-        """One of the task's metrics on labelled data as sums over examples, for `compare`."""
+    def counted(self, data: str | Path | Sequence[Any], where: Columns, metric: str | None = None) -> Counted:
+        """One of the task's metrics on labelled data, or examples, as sums over examples, for `compare`."""
         task, logits, samples = self._judged(data, where)
         return task.counted(logits, samples, metric)
 
-    def _judged(self, data: str | Path, where: Columns) -> tuple[Supervised, np.ndarray, Samples]:
+    def _judged(self, data: str | Path | Sequence[Any], where: Columns) -> tuple[Supervised, np.ndarray, Samples]:
         """What the model says of labelled data, and the data."""
         task = self._supervised("evaluate")
-        return task, *prediction.judge(
-            self._network(), task, self.tokenizer, task.read(data, "test", where), self._device
-        )
+        examples = task.read(data, "test", where) if isinstance(data, str | Path) else data
+        return task, *prediction.judge(self._network(), task, self.tokenizer, examples, self._device)
 
     def embed(
         self,

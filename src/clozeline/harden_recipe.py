@@ -44,6 +44,7 @@ class HardenRecipe:
         judge: a trained classifier that must agree with the label of each case.
         paraphraser: a sentence encoder, such as all-MiniLM-L6-v2, that finds held-out texts in other words too.
         case_words: the fewest and the most words of a case.
+        strict: end the run where a case repeats a held-out text, instead of leaving the case out.
         extra: more ordinary examples, for the control; without, they are put aside from the training data.
         share: of cases among the rows that are trained on.
         probes: sentences to look at one by one; in a recipe a list, as a flag one that may be repeated.
@@ -80,6 +81,7 @@ class HardenRecipe:
     judge: str | None = None
     paraphraser: str | None = None
     case_words: tuple[int, ...] = (3, 60)
+    strict: bool = False
     extra: str | None = None
     share: float = 0.1
     probes: tuple[str, ...] | None = None

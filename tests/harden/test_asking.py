@@ -15,6 +15,7 @@ from clozeline.harden.filters import Candidate, Rejected
 from clozeline.harden.writing import CaseServer
 
 WANTED = 8
+GOAL = {"bad": 4, "fine": 4}
 
 
 def script(asked: Asked, earlier: int) -> Reply:
@@ -40,7 +41,7 @@ def test_progress_is_on_stderr_and_tells_what_came(tmp_path: Path, capsys: pytes
     said: list[str] = []
     with serving(script) as server:
         works = asking(server, tmp_path)
-        found = list(works.cases("irony", "Meant otherwise.", WANTED // 2, [("An example.", "0")], said))
+        found = list(works.cases("irony", "Meant otherwise.", GOAL, [("An example.", "0")], said))
         out, err = capsys.readouterr()
         assert (sum(isinstance(one, Candidate) for one in found), said, out) == (WANTED, [], "")
         lines = err.splitlines()
@@ -60,6 +61,6 @@ def test_what_is_on_disk_and_who_asks_for_quiet_show_nothing(
 ) -> None:
     with serving(script) as server:
         for works in (asking(server, tmp_path, quiet=True), asking(server, tmp_path)):
-            list(works.cases("irony", "Meant otherwise.", WANTED // 2, [("An example.", "0")], []))
+            list(works.cases("irony", "Meant otherwise.", GOAL, [("An example.", "0")], []))
             assert capsys.readouterr() == ("", "")
         assert len(server.asked) == 5

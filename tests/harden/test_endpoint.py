@@ -198,7 +198,7 @@ def test_nobody_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reply", "said"),
     [
-        (plain({"error": {"message": "bad\nseed"}}, 400), "answered 400 Bad Request: bad seed. Check the url"),
+        (plain({"error": {"message": "bad\nprompt"}}, 400), "answered 400 Bad Request: bad prompt. Check the url"),
         (plain({"error": {"message": "who?"}}, 401), "who?. Name the environment variable that holds the key"),
         (plain({"detail": "not you"}, 403), "not you. Its key may not use this model"),
         (plain({"error": 'model "x" not found, try pulling it first'}, 404), "pulling it first. Check the name"),
@@ -249,6 +249,29 @@ def test_fields_that_a_server_does_not_know_are_left_out(tmp_path: Path) -> None
     assert len(server.asked) == 4
     assert server.asked[-1].keys() == {"model", "messages", "temperature", "seed", "max_completion_tokens", "stream"}
     assert server.asked[-1]["max_completion_tokens"] == 9
+
+
+def test_a_server_without_seed_and_temperature_is_asked_without_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def script(asked: Asked, earlier: int) -> Reply:
+        last = server.asked[-1]
+        if "stream_options" in last or "seed" in last:
+            return plain({"detail": "extra fields: stream_options, seed"}, 422)
+        if "temperature" in last:
+            return plain({"error": {"message": "Only the default (1) value of 'temperature' is supported."}}, 400)
+        return good(TEXT)
+
+    with serving(script) as server:
+        asking = endpoint(server, tmp_path, tries=1, temperature=0.5)
+        assert [asking.ask("hello", number).text for number in (0, 1)] == [TEXT, TEXT]
+        assert len(server.asked) == 5
+        again = endpoint(server, tmp_path, temperature=0.5)
+        assert [again.ask("hello", number).cached for number in (0, 1)] == [True, True]
+    assert server.asked[-1].keys() == {"model", "messages", "max_tokens", "stream"}
+    for field in ("seed", "temperature"):
+        assert f"asked without {field}, so its answers are not reproducible" in caplog.text
+    assert "2 not reproducible" in str(asking.spent().now) and "2 not reproducible" in str(again.spent().before)
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,31 @@ def test_other_cases_cannot_join_a_run_under_way(
         run(tiny, files, source, tmp_path / "out", resume=True, **how)
 
 
+def test_other_labels_of_the_test_cannot_join_a_run_under_way_and_no_model_reads_them(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The labels change after the first model: in this process all are judged by what was read, and no other goes on."""
+    test, how = tmp_path / "test.csv", dict(seeds=1, epochs=1)
+    parts = {name: path for name, path in files.items() if name != "test"}
+    shutil.copy(files["test"], test)
+    load, out = cl.load, tmp_path / "out"
+
+    def changing(*given: Any, **more: Any) -> cl.Model:
+        write_csv(test, [(text, OTHER[label]) for text, label in reviews(120, 3)])
+        return load(*given, **more)
+
+    monkeypatch.setattr("clozeline.harden.arms.load", changing)
+    changed = run(tiny, parts | {"test": test}, cases(slang(60, 7)), out, **how)
+    monkeypatch.undo()
+    whole = run(tiny, files, cases(slang(60, 7)), tmp_path / "whole", **how)
+    assert [one.before for one in changed.tests] == [one.before for one in whole.tests]
+    assert [one.after for one in changed.tests] == [one.after for one in whole.tests]
+    state = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(state | {"finished": False}))
+    with pytest.raises(cl.InputError, match="data changed since"):
+        run(tiny, parts | {"test": test}, cases(slang(60, 7)), out, resume=True, **how)
+
+
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.7])
 def test_as_many_are_put_aside_as_the_control_needs(share: float) -> None:
     rows = sorted(reviews(500, 1), key=lambda row: row[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 from paraphrases import EDITED, REORDERED, RETOLD, REWORDED
 
+from clozeline.data.sentences import sentences
+from clozeline.data.shingles import words
 from clozeline.data.suite import read_suite
 from clozeline.errors import InputError
 from clozeline.harden.filters import REASONS, Candidate, Leak, Rejected, Sifted, sift
@@ -174,6 +177,47 @@ def test_a_held_text_inside_a_case_leaks() -> None:
     hidden = f"My brother chose it. {HELD['suite sentiment'][0]} We left before the end."
     (leak,) = sifted(case(hidden)).leaks
     assert (leak.reason, leak.like) == ("near leak", HELD["suite sentiment"][0])
+
+
+COMMON = ("the", "movie", "was", "good", "but", "we", "did", "not", "like", "what", "they", "do", "with", "as", "bad")
+
+
+def common(seed: int, count: int) -> list[list[str]]:
+    """Texts of 24 sentences of 3 to 20 words, all of which are common: no words are rare enough to tell them apart."""
+    chance = random.Random(seed)
+    return [[" ".join(chance.choices(COMMON, k=chance.randint(3, 20))) for _ in range(24)] for _ in range(count)]
+
+
+def joined(pieces: Sequence[str]) -> str:
+    return " ".join(f"{piece.capitalize()}." for piece in pieces).replace(" bad. ", " bad.<br /><br />")
+
+
+def test_each_sentence_of_common_words_leaks_and_a_short_one_does_not() -> None:
+    held = common(0, 150)
+    texts = [sentence for pieces in held for sentence in pieces]
+    cases = [case(f"{text.upper()}!", place=text) for text in dict.fromkeys(texts)]
+    within = [case(f"Well then. {text.capitalize()}. So it goes.", place=text) for text in texts[::50]]
+    found = sift([*cases, *within], labels=LABELS, train=[], held={"test": [joined(pieces) for pieces in held]})
+    leaked = {leak.place for leak in found.leaks}
+    assert leaked == {text for text in texts if len(text.split()) >= 8}
+    assert all(leak.reason == "near leak" and leak.likeness == 1 for leak in found.leaks if leak.like)
+    assert {one.place for one in within if len(one.place.split()) >= 8} <= leaked
+
+
+def test_each_sentence_of_real_reviews_leaks(data: Path) -> None:
+    """While likeness alone told, 110 of these 2,776 were none, for their words are common."""
+    import pyarrow.parquet as pq
+
+    texts = pq.read_table(data / "imdb" / "test.parquet").column("text").to_pylist()
+    reviews = random.Random(0).sample(texts, 500)
+    cut = [[re.sub(r"<br\s*/>", " ", one).strip() for one in sentences(text)] for text in reviews]
+    some = [one for pieces in cut for one in pieces if len(pieces) > 1 and 8 <= len(words(one)) <= 20]
+    found = sift([case(one) for one in some], labels=LABELS, train=[], held={"test": reviews})
+    assert len(some) > 1500
+    assert [one.text for one in found.rejected if not isinstance(one, Leak) and one.reason != "malformed"] == []
+    assert found.kept == ()
+    short = ["I loved it.", "This movie is terrible.", "Avoid at all costs.", "I wanted to like this movie."]
+    assert len(sift(map(case, short), labels=LABELS, train=[], held={"test": reviews}).kept) == len(short)
 
 
 def test_what_shares_a_subject_or_a_phrase_does_not_leak() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clozeline.data.readers import Columns
 from clozeline.data.suite import Case, Suite
 from clozeline.harden.arms import ARMS, Judged, Judges
 from clozeline.harden.filters import Candidate, Sifted
@@ -64,7 +63,7 @@ def put_together(
         return Judged(ARMS[arm], tuple(Path(f"seed-{seed}") for seed in range(len(runs))), tuple(runs))
 
     sifted = Sifted((Candidate("A case.", "positive", "sarcasm", ""),), (), {}, None, None)
-    judges = Judges(("test.csv",), Columns(), suite, None, (PROBE,))
+    judges = Judges({"test.csv": []}, suite, None, (PROBE,))
     mixture = Mixture([("a", "positive")], [("b", "positive")], [("c", "positive")], 1)
     return compared((judged(0), judged(1), judged(2)), judges, (chosen,), sifted, mixture, (), False, "macro_f1")
 

@@ -27,7 +27,8 @@ class Answer:
 
     cut: it ends before its end, by the server, by max_tokens or by a kill; tokens_in, tokens_out: as the server counts,
     None where it did not say; cached: it was on disk; seconds: from the request to the end; retries: tries that failed
-    before; unreadable: events of the stream that could not be read, whose text is missing.
+    before; unreadable: events of the stream that could not be read, whose text is missing; loose: the server refuses the
+    seed or the temperature and was asked without, so that it would not write the same again.
     """
 
     text: str
@@ -38,6 +39,7 @@ class Answer:
     seconds: float = 0.0
     retries: int = 0
     unreadable: int = 0
+    loose: bool = False
 
 
 class Store:
@@ -129,7 +131,7 @@ class Bill:
 
     retries: tries that failed before one of these came; uncounted: answers whose tokens the server did not say, which
     is so of most that were cut: their tokens and cost are missing here. rate: tokens out a second, None of no answer;
-    cost: in the unit of the prices, None without prices.
+    cost: in the unit of the prices, None without prices; loose: answers that a server without seed or temperature gave.
     """
 
     answers: int
@@ -142,6 +144,7 @@ class Bill:
     seconds: float
     rate: float | None
     cost: float | None
+    loose: int
 
     @classmethod
     def of(cls, answers: Collection[Answer], price_in: float | None, price_out: float | None) -> Bill:
@@ -162,12 +165,13 @@ class Bill:
             sum(each.seconds for each in answers),
             tokens_out / timed if timed else None,
             (tokens_in * (price_in or 0.0) + tokens_out * (price_out or 0.0)) / 1e6 if priced else None,
+            sum(each.loose for each in answers),
         )
 
     def __str__(self) -> str:
         parts = [f"{self.answers:,} answer{'s' * (self.answers != 1)}"]
         odd = {"retries": self.retries, "cut": self.cut, "not counted": self.uncounted}
-        odd["unreadable events"] = self.unreadable
+        odd |= {"unreadable events": self.unreadable, "not reproducible": self.loose}
         if aside := ", ".join(f"{count:,} {what}" for what, count in odd.items() if count):
             parts[0] += f" ({aside})"
         parts.append(f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out")

@@ -23,10 +23,11 @@ from typing import Any, Literal
 import numpy as np
 
 from clozeline.behaviour.running import run_suite
-from clozeline.data.readers import Columns
+from clozeline.data.readers import Columns, Example
 from clozeline.data.suite import Suite
 from clozeline.face import Model, load
 from clozeline.files import locked, write_whole
+from clozeline.harden.mixing import Pair
 from clozeline.train.folder import finished
 from clozeline.train.settings import Settings
 
@@ -37,19 +38,19 @@ ARMS: tuple[Arm, ...] = ("before", "after", "control")
 
 @dataclass(frozen=True)
 class Judges:
-    """What every model is judged by. tests: labelled data, with its columns; labels: as in `run_suite`."""
+    """What every model is judged by. tests: as they were read when the run began, by name; labels: as in `run_suite`."""
 
-    tests: tuple[str, ...]
-    where: Columns
+    tests: Mapping[str, Sequence[Pair]]
     suite: Suite
     labels: Mapping[str, str] | None
     probes: tuple[str, ...]
 
     def judge(self, model: Model) -> dict[str, Any]:
         """What one model does, as JSON has it."""
-        tests = {
-            test: model.counted(test, self.where, "accuracy").rows[:, 0].astype(int).tolist() for test in self.tests
-        }
+        tests = {}
+        for name, pairs in self.tests.items():
+            examples = [Example(text, None, label, name) for text, label in pairs]
+            tests[name] = model.counted(examples, Columns(), "accuracy").rows[:, 0].astype(int).tolist()
         said = model.predict(list(self.probes))
         return {
             "tests": tests,

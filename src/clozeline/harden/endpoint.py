@@ -12,7 +12,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ log = logging.getLogger("clozeline")
 
 SHOWN = 300  # characters of a server's message
 LONGEST_STEP = 60.0  # seconds between two tries, unless the server asks for more
+SAMPLING = ("temperature", "seed")  # what makes answers reproducible, where a server takes it
 
 _TODO = {
     401: "Name the environment variable that holds the key for this server.",
@@ -136,8 +137,10 @@ class Endpoint:
                 return self._try(asked, journal, retries)
             except Failed as failed:
                 told = self._named(failed)
-                if (field := _unknown(failed)) is not None and field not in self._unknown:
+                if (field := _unknown(failed, self._unknown)) is not None:
                     self._unknown.add(field)
+                    if field in SAMPLING:
+                        log.warning("%s. It is asked without %s, so its answers are not reproducible", told, field)
                     continue
                 if not failed.again:
                     todo = _TODO.get(failed.status or 0, "Check the url, and the settings it was asked with.")
@@ -173,16 +176,16 @@ class Endpoint:
         except Failed:
             if finish is None and not "".join(texts).strip():
                 raise
-        cut, seconds = finish in (None, "length", "content_filter"), time.monotonic() - began
-        return Answer(whole("".join(texts)), cut, tokens_in, tokens_out, False, round(seconds, 3), retries, unreadable)
+        cut, seconds = finish in (None, "length", "content_filter"), round(time.monotonic() - began, 3)
+        loose = not self._unknown.isdisjoint(SAMPLING)
+        return Answer(whole("".join(texts)), cut, tokens_in, tokens_out, False, seconds, retries, unreadable, loose)
 
     def _body(self, asked: dict[str, Any]) -> dict[str, Any]:
         limit = "max_completion_tokens" if "max_tokens" in self._unknown else "max_tokens"
         body = {
             "model": asked["model"],
             "messages": [{"role": "user", "content": asked["prompt"]}],
-            "temperature": asked["temperature"],
-            "seed": asked["seed"],
+            **{name: asked[name] for name in SAMPLING if name not in self._unknown},
             limit: asked["max_tokens"],
             "stream": True,
             "stream_options": None if "stream_options" in self._unknown else {"include_usage": True},
@@ -195,12 +198,16 @@ class Endpoint:
         return f"The server at {self.url.split('?')[0]} {why.rstrip('. ')}"
 
 
-def _unknown(failed: Failed) -> str | None:
-    """The field a server does not know and can do without: older ones stream_options, some newer ones max_tokens."""
+def _unknown(failed: Failed, known: Collection[str]) -> str | None:
+    """The field a server does not know and can do without, but those known: older ones stream_options, some newer ones
+    max_tokens, reasoning models a temperature, several servers a seed."""
     if failed.status not in (400, 422):
         return None
-    names = {"stream_options": "stream_options", "max_completion_tokens": "max_tokens"}
-    return next((field for said, field in names.items() if said in failed.why), None)
+    names = {"stream_options": "stream_options", "max_completion_tokens": "max_tokens"} | {
+        name: name for name in SAMPLING
+    }
+    fields = (field for said, field in names.items() if re.search(rf"\b{said}\b", failed.why))
+    return next((field for field in fields if field not in known), None)
 
 
 def _key(variable: str | None) -> str | None:

@@ -15,7 +15,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from clozeline.face import Model, load
 from clozeline.files import write_whole
 from clozeline.harden import arms, mixing
 from clozeline.harden.arms import ARMS, Arm, Judged, Judges
-from clozeline.harden.asking import Asking
+from clozeline.harden.asking import Asking, askable
 from clozeline.harden.endpoint import Endpoint
 from clozeline.harden.filters import Candidate, Rejected, Sifted, sift
 from clozeline.harden.mixing import Pair
@@ -64,6 +64,7 @@ def harden(
     judge: str | Path | None = None,
     paraphraser: str | Path | None = None,
     words: tuple[int, int] = (3, 60),
+    strict: bool = False,
     share: float = 0.1,
     probes: Sequence[str] | None = None,
     task: TextClassification | None = None,
@@ -96,6 +97,7 @@ def harden(
         judge: a trained classifier that must agree with the label of each case.
         paraphraser: a sentence encoder that finds held-out texts in other words too, such as all-MiniLM-L6-v2.
         words: the fewest and the most that a case may have.
+        strict: end the run where a case repeats a held-out text, instead of leaving the case out.
         share: of cases in the training rows; where there are too few cases each is repeated, ten times at most.
         probes: sentences to look at one by one; those in `PROBES` with the shipped suite without.
         task: settings of the classifier, such as `max_length`.
@@ -107,13 +109,13 @@ def harden(
         settings, changes: how to train, as in `Model.fit`.
 
     Raises:
-        InputError: data, suite or model cannot be used, no case is left, or `out` holds another run.
+        InputError: data, suite or model cannot be used, no case is left, `out` holds another run, or a case leaks (strict).
     """
     refuse(Path(out), resume=resume, overwrite=overwrite)
     ready = prepare(
         model, train, test, validation, suite=suite, capability=capability, cases=cases, extra=extra, judge=judge,
-        paraphraser=paraphraser, words=words, share=share, probes=probes, task=task, labels=labels, text=text, label=label,
-        columns=columns, encoding=encoding, out=out, quiet=quiet, seeds=seeds, device=device,
+        paraphraser=paraphraser, words=words, strict=strict, share=share, probes=probes, task=task, labels=labels, text=text,
+        label=label, columns=columns, encoding=encoding, out=out, quiet=quiet, seeds=seeds, device=device,
         settings=(settings or Settings()).replace(**changes),
     )  # fmt: skip
     return ready.run(resume=resume, overwrite=overwrite)
@@ -132,6 +134,7 @@ def prepare(
     judge: str | Path | None,
     paraphraser: str | Path | None,
     words: tuple[int, int],
+    strict: bool,
     share: float,
     probes: Sequence[str] | None,
     task: TextClassification | None,
@@ -160,16 +163,21 @@ def prepare(
     for name in names:
         if name not in judged_by.about:
             raise InputError(f"Suite {judged_by.name} has no capability {name!r}: {nearest(name, judged_by.about)}")
+        if isinstance(cases, CaseServer) and name not in (known := askable(judged_by)):
+            raise InputError(
+                f"No server can be asked for cases of {name}: suite {judged_by.name} has no single texts of it with a right "
+                f"label. Those that can be asked for: {', '.join(known)}. For others give cases in a file."
+            )
     if probes is None:
         probes = PROBES if str(suite) == "sentiment" else ()
-    held = {f"test {name}": texts for name, texts in data.tests.items()}
+    held = {f"test {name}": [text for text, _ in pairs] for name, pairs in data.tests.items()}
     held |= {f"suite {judged_by.name}": judged_by.texts(), "probe sentences": [*probes]}
     held |= {} if data.validation is None else {"validation": [text for text, _ in data.validation]}
     data, notes = without_leaks(data, held)
-    judges = Judges(tuple(map(str, given)), where, judged_by, labels, tuple(probes))
+    judges = Judges(data.tests, judged_by, labels, tuple(probes))
     return Work(
         Path(out), model, task.with_outputs(data.labels), data, cases, settings, judges, tuple(names), share, seeds, device,
-        quiet, judge, paraphraser, words, held, tuple(notes),
+        quiet, judge, paraphraser, words, strict, held, tuple(notes),
     )  # fmt: skip
 
 
@@ -192,6 +200,7 @@ class Work:
     judge: str | Path | None
     paraphraser: str | Path | None
     words: tuple[int, int]
+    strict: bool
     held: dict[str, list[str]]
     notes: tuple[str, ...]
 
@@ -213,26 +222,45 @@ class Work:
             assert encoder is not None
             return np.asarray(encoder.embed(texts, normalize=True))
 
-        before = arm("before", ordinary)
-        chosen = self._chosen(before, offered)
-        raw, said = self._raw(chosen, offered, asking, names, ordinary)
         prompts = [read_template("cases", path_of(self.cases.prompt))] if isinstance(self.cases, CaseServer) else []
-        sifted = sift(
-            raw,
-            labels=self.data.labels,
-            train=[text for text, _ in ordinary],
-            held=self.held,
-            words=self.words,
-            judge=second,
-            embed=None if encoder is None else vectors,
-            prompts=prompts,
-        )
+
+        def sifted_of(raw: Sequence[Candidate | Rejected]) -> Sifted:
+            """What the filters leave of cases, labelled as the data are."""
+            return sift(
+                [
+                    replace(one, label=names.get(one.label, one.label)) if isinstance(one, Candidate) else one
+                    for one in raw
+                ],
+                labels=self.data.labels,
+                train=[text for text, _ in ordinary],
+                held=self.held,
+                words=self.words,
+                judge=second,
+                embed=None if encoder is None else vectors,
+                prompts=prompts,
+            )
+
+        chosen = self.capabilities or self._weakest(arm("before", ordinary), offered)
+        rows = mixing.rows_of(self.share, len(ordinary))
+        said: list[str] = []
+        if asking is not None:
+            about = {name: self.judges.suite.about[name] for name in chosen}
+            sifted, said = asking.enough(about, rows, ordinary, sifted_of)
+            said.append(f"{asking.server.model} wrote the cases. {asking.endpoint.spent()}")
+        else:
+            assert offered is not None
+            sifted = sifted_of([case for name in chosen for case in offered[name]])
         self._keep(sifted)
         mixture = mixing.mix(ordinary, sifted.kept, reserve, self.share)
-        after, control = arm("after", mixture.after), arm("control", mixture.control)
+        if (left := len(sifted.kept)) < rows:
+            times = f"{mixture.repeats} times" if mixture.repeats > 1 else "once"
+            said.append(f"{rows:,} cases were wanted, {left:,} are left after the filters; each is trained on {times}.")
+            log.warning("%s", said[-1])
+        judged = (arm("before", ordinary), arm("after", mixture.after), arm("control", mixture.control))
         every, picked = (*notes, *self.notes, *said), not self.capabilities
         metric = self.settings.metric or self.task.metrics[0]
-        found = compared((before, after, control), self.judges, chosen, sifted, mixture, every, picked, metric)
+        found = compared(judged, self.judges, chosen, sifted, mixture, every, picked, metric)
+        found = replace(found, spent=None if asking is None else asking.endpoint.spent())
         for ending in (".json", ".html"):
             found.save(self.out / f"report{ending}")
         write_whole(self.out / "report.md", found.markdown())
@@ -319,16 +347,14 @@ class Work:
         cases = None if offered is None else mixing.choices(offered, self.capabilities, names)
         return mixing.divided(self.data.train, self.data.extra, self.share, cases, self.settings.seed)
 
-    def _chosen(self, before: Judged, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[str, ...]:
-        """The capabilities named, or the one of those with cases that the models before fail at most."""
-        if self.capabilities:
-            return self.capabilities
+    def _weakest(self, before: Judged, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[str, ...]:
+        """The capability of those with cases that the models before fail at most."""
         suite = self.judges.suite
         rates = {}
+        there = askable(suite) if offered is None else offered
         for name in suite.about:
             shares = [votes(suite, failures, name) for failures in before.failures]
-            labelled = any(case.capability == name and case.label is not None for case in suite.cases)
-            if len(shares[0]) >= LEAST and (labelled if offered is None else name in offered):
+            if len(shares[0]) >= LEAST and name in there:
                 rates[name] = float(np.mean(shares))
         if not rates:
             raise InputError(
@@ -355,40 +381,20 @@ class Work:
             return lambda texts: [own.get(each.label) for each in judge.predict([*texts])]
         return asking.again if asking is not None and asking.server.second else None
 
-    def _raw(
-        self,
-        chosen: Sequence[str],
-        offered: Mapping[str, Sequence[Candidate]] | None,
-        asking: Asking | None,
-        names: Mapping[str, str],
-        ordinary: Sequence[Pair],
-    ) -> tuple[list[Candidate | Rejected], list[str]]:
-        """All cases that there are, labelled as the data are, and what there is to say about them."""
-        said: list[str] = []
-        if offered is not None:
-            raw: list[Candidate | Rejected] = [case for name in chosen for case in offered[name]]
-        else:
-            assert asking is not None
-            wanted, about = (
-                asking.wanted(mixing.rows_of(self.share, len(ordinary)), len(chosen)),
-                self.judges.suite.about,
-            )
-            raw = [case for name in chosen for case in asking.cases(name, about[name], wanted, ordinary, said)]
-            said.append(f"{asking.server.model} wrote the cases. {asking.endpoint.spent()}")
-        return [
-            dataclasses.replace(case, label=names.get(case.label, case.label)) if isinstance(case, Candidate) else case
-            for case in raw
-        ], said
-
     def _keep(self, sifted: Sifted) -> None:
         for name, some in (("kept", sifted.kept), ("rejected", sifted.rejected)):
             lines = [json.dumps(dataclasses.asdict(each), ensure_ascii=False) + "\n" for each in some]
             write_whole(self.out / "cases" / f"{name}.jsonl", "".join(lines))
         if sifted.leaked:
+            which = ", ".join(f"{count} of {name}" for name, count in sifted.leaked.items())
+            place = self.out / "cases" / "rejected.jsonl"
+            if self.strict:
+                raise InputError(
+                    f"Cases repeat held-out texts: {which}. See {place}. Take them out and begin anew (--overwrite), or go "
+                    "on without strict (--resume): then they are left out."
+                )
             log.warning(
-                "Cases that repeat held-out texts were found, and are not trained on: %s. See %s.",
-                ", ".join(f"{count} of {name}" for name, count in sifted.leaked.items()),
-                self.out / "cases" / "rejected.jsonl",
+                "Cases that repeat held-out texts were found, and are not trained on: %s. See %s.", which, place
             )
         if not sifted.kept:
             raise InputError(f"No case is left to train on: {sifted}")

@@ -115,7 +115,7 @@ def planned(work: Work) -> HardenPlan:
 
     checks = None if data.validation is None else samples(data.validation)
     one = training.plan(bundle, samples(ordinary), checks, settings, device)
-    judged = [*suite.texts(), *work.judges.probes, *(text for texts in data.tests.values() for text in texts)]
+    judged = [*suite.texts(), *work.judges.probes, *(text for test in data.tests.values() for text, _ in test)]
     reading = (
         int(samples([(text, data.labels[0]) for text in judged]).lengths.sum()) / 3 / one.rate
     )  # as `Plan` reckons
@@ -133,7 +133,7 @@ def planned(work: Work) -> HardenPlan:
         asked = Asked(server.url.split("?")[0], server.model, tuple(asking.labels), *about)
     return HardenPlan(
         one=one,
-        tests={name: len(texts) for name, texts in data.tests.items()},
+        tests={name: len(test) for name, test in data.tests.items()},
         suite={name: len({case.written for case in suite.cases if case.capability == name}) for name in suite.about},
         expanded=len(suite.cases),
         probes=len(work.judges.probes),

@@ -23,12 +23,12 @@ log = logging.getLogger("clozeline")
 
 @dataclass(frozen=True)
 class Data:
-    """labels: in order; tests: their texts by name; extra: None where the control's examples are put aside from train."""
+    """labels: in order; tests: by name; extra: None where the control's examples are put aside from train."""
 
     labels: tuple[str, ...]
     train: list[Pair]
     validation: list[Pair] | None
-    tests: dict[str, list[str]]
+    tests: dict[str, list[Pair]]
     extra: list[Pair] | None
 
     @property
@@ -66,7 +66,7 @@ def read(
         for _, label in some or ():
             if label not in labels:
                 raise InputError(f"{name} has a label {label!r} that training has not: {nearest(label, labels)}")
-    return Data(labels, own, checks, {name: [text for text, _ in some] for name, some in found.items()}, others)
+    return Data(labels, own, checks, found, others)
 
 
 def without_leaks(data: Data, held: Mapping[str, Sequence[str]]) -> tuple[Data, list[str]]:

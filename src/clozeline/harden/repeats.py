@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clozeline.data.shingles import words
+from clozeline.data.shingles import SHORT, words
 from clozeline.errors import InputError
 from clozeline.harden.likeness import NEAR, PROPOSED, Index, Piece, Weigher, nearest, parts
 
@@ -29,7 +29,7 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 
 class Repeat(NamedTuple):
     """The text, or sentence of a text, that is repeated; 1 where words and order are equal, else how alike they are: the
-    likeness of the words or, where that told, the cosine; whether words and order are equal."""
+    likeness of the words or, where that told, the cosine; whether words and order of the two whole texts are equal."""
 
     like: str
     likeness: float
@@ -44,31 +44,40 @@ class Comparer:
         would be frequent and count for nothing. embed: compares meanings where given."""
         self._texts = texts
         self._wholes = [Piece(text, words(text), True) for text in texts]
-        self._keys = [" ".join(piece.words) for piece in self._wholes]
+        self._keys = [_key(piece) for piece in self._wholes]
         self._longest = LONGER * max(map(len, texts), default=0)
         self._weigher = Weigher(sample)
         self._embed = embed
         self._vectors: dict[str, np.ndarray] = {}
 
     def against(self, which: Sequence[int], others: Iterable[str], *, sentences: bool) -> dict[int, Repeat]:
-        """Those of `which`, numbers of texts, that repeat one of the others. sentences: or a sentence of one."""
-        wanted = {self._keys[at] for at in which}
-        same: dict[str, str] = {}
+        """Those of `which`, numbers of texts, that repeat one of the others. sentences: or have a sentence of one.
+
+        A sentence of `SHORT` words or more is repeated where its words are the same in order, however common they are; one
+        with other words only where it says so much as `likeness.RARE` asks for.
+        """
+        own = [[self._wholes[at], *(parts(self._texts[at]) if sentences else ())] for at in which]
+        wanted = {_key(piece) for pieces in own for piece in pieces}
+        same: dict[tuple[str, bool], str] = {}  # of the others only what is wanted, however many there are
 
         def cut() -> Iterator[list[Piece]]:
             for text in others:
                 pieces = [Piece(text, words(text), True)] if len(text) <= self._longest else []
+                pieces += parts(text) if sentences else []
                 for piece in pieces:
-                    if (key := " ".join(piece.words)) in wanted:
-                        same.setdefault(key, text)
-                yield pieces + parts(text) if sentences else pieces
+                    if (key := _key(piece)) in wanted:
+                        same.setdefault((key, piece.whole), piece.text)
+                yield pieces
 
-        own = [[self._wholes[at], *(parts(self._texts[at]) if sentences else ())] for at in which]
         found: dict[int, Repeat] = {}
         asked: list[tuple[int, str]] = []
-        for at, near in zip(which, nearest(self._weigher, own, cut(), ASKED), strict=True):
-            if (key := self._keys[at]) in same:  # filled as `cut` was read
+        for at, pieces, near in zip(which, own, nearest(self._weigher, own, cut(), ASKED), strict=True):
+            long = [_key(piece) for piece in pieces if len(piece.words) >= SHORT]
+            copied = [same[key, whole] for key in long for whole in (True, False) if (key, whole) in same]
+            if (key := (self._keys[at], True)) in same:  # filled as `cut` was read
                 found[at] = Repeat(same[key], 1.0, True)
+            elif copied:
+                found[at] = Repeat(copied[0], 1.0, False)
             elif near and near[0].repeats:
                 found[at] = Repeat(near[0].piece, near[0].likeness, False)
             else:
@@ -122,3 +131,8 @@ class Comparer:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
             self._vectors |= zip(fresh, vectors, strict=True)
         return [float(self._vectors[one] @ self._vectors[other]) for one, other in pairs]
+
+
+def _key(piece: Piece) -> str:
+    """What pieces with the same words in the same order share."""
+    return " ".join(piece.words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice, product
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from clozeline.behaviour.running import votes
 from clozeline.evaluate.intervals import Interval
+from clozeline.harden.answers import Spent
 from clozeline.harden.arms import ARMS, Judged, Judges
 from clozeline.harden.filters import Sifted
 from clozeline.harden.mixing import Mixture, Pair, labels_of
@@ -50,7 +51,7 @@ class Hardened(View):
     tests, rest and others are corrected together for their number. levels: what was measured by arm, with intervals;
     rates: by capability and arm, the mean failure rate over seeds. epochs, best: by arm and seed, what validation found
     after each epoch, and the number of the one that was kept; metric: what the score in them is. model: where the best
-    model of the after arm is.
+    model of the after arm is; spent: on the server that wrote the cases.
     """
 
     suite: str
@@ -75,6 +76,7 @@ class Hardened(View):
     mixture: Mixture
     notes: tuple[str, ...]
     model: str
+    spent: Spent | None = None
 
     @property
     def verdict(self) -> Overall:
@@ -291,6 +293,7 @@ class Hardened(View):
         found["rows"] = {name: len(each) for name, each in rows.items()}
         found["rows"] |= {"repeats": mixture.repeats, "share": mixture.share}
         found["labels"] = {name: dict(labels_of(each)) for name, each in rows.items()}
+        found["spent"] = None if self.spent is None else asdict(self.spent)
         return found | {"probes": [probe.as_dict() for probe in self.probes]}
 
 

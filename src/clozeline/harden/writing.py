@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,8 +20,6 @@ from clozeline.harden.answers import whole
 from clozeline.harden.endpoint import Endpoint, EndpointSettings
 from clozeline.harden.filters import Candidate, Rejected
 from clozeline.harden.reading import fingerprint
-
-log = logging.getLogger("clozeline")
 
 MALFORMED, OTHER_LABEL = "malformed", "label"
 FRUITLESS = 3  # answers in a row without a new case, after which a label is given up
@@ -114,7 +111,7 @@ def write_cases(
     capability: str,
     about: str,
     labels: Sequence[str],
-    wanted: int,
+    wanted: int | Mapping[str, int],
     per_request: int = 10,
     template: Path | None = None,
     examples: Sequence[tuple[str, str]] = (),
@@ -129,7 +126,7 @@ def write_cases(
 
     Args:
         about: what texts of this capability are like, in a sentence.
-        wanted: of each label.
+        wanted: of each label, or by label.
         per_request: texts that one request asks for.
         template: a prompt of the user's; see `read_template`.
         examples: texts with their labels.
@@ -137,7 +134,7 @@ def write_cases(
         tell: told after each answer how many there are of those wanted, and how many were rejected.
 
     Returns:
-        When the generator ends: why fewer are there than wanted, in a sentence; None when all are. It is also logged.
+        When the generator ends: why fewer are there than wanted, in a sentence; None when all are.
 
     Raises:
         NoAnswer: the server gave up; InputError: it refuses, or the template cannot be used.
@@ -151,11 +148,12 @@ def write_cases(
         "labels": _listed(labels),
         "examples": shown or "(none)",
     }
+    goal = {label: wanted if isinstance(wanted, int) else wanted[label] for label in labels}
     if most_requests is None:
-        most_requests = TIMES * len(labels) * -(-wanted // per_request)
+        most_requests = most_asked(goal.values(), per_request)
     seen: set[str] = set()
     kept, asked, fruitless, rejected = Counter[str](), Counter[str](), Counter[str](), 0
-    while turn := [label for label in labels if kept[label] < wanted and fruitless[label] < FRUITLESS]:
+    while turn := [label for label in labels if kept[label] < goal[label] and fruitless[label] < FRUITLESS]:
         if asked.total() >= most_requests:
             break
         for label in turn[: most_requests - asked.total()]:
@@ -168,17 +166,20 @@ def write_cases(
                     kept[label] += 1
                 rejected += isinstance(found, Rejected)
                 yield found
-            tell(sum(min(wanted, each) for each in kept.values()), rejected)
+            tell(sum(min(goal[each], kept[each]) for each in labels), rejected)
             fruitless[label] = 0 if kept[label] > before else fruitless[label] + 1
-    short = [f"{kept[label]} of {wanted} texts for {label!r}" for label in labels if kept[label] < wanted]
+    short = [f"{kept[label]} of {goal[label]} texts for {label!r}" for label in labels if kept[label] < goal[label]]
     if not short:
         return None
     ceiling = f", the most allowed, {most_requests}," if asked.total() >= most_requests else ""
     empty = [repr(label) for label in labels if fruitless[label] >= FRUITLESS]
     why = f"; {FRUITLESS} answers in a row gave nothing new for {', '.join(empty)}" if empty else ""
-    said = f"{capability}: after {asked.total()} requests{ceiling} there are {', '.join(short)}{why}."
-    log.warning("%s", said)
-    return said
+    return f"{capability}: after {asked.total()} requests{ceiling} there are {', '.join(short)}{why}."
+
+
+def most_asked(wanted: Iterable[int], per_request: int) -> int:
+    """The most requests for so many cases of each label."""
+    return TIMES * sum(-(-each // per_request) for each in wanted)
 
 
 def read_cases(answer: str, label: str, capability: str, place: str) -> Iterator[Candidate | Rejected]:
