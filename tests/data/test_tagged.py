@@ -149,6 +149,13 @@ def test_all_forms_hold_the_same(tmp_path: Path) -> None:
     assert one.tags == tuple(given)
 
 
+@pytest.mark.parametrize("name", ["nofolder/test.conll", "nofolder/test.bio.gz", "nofolder/test.TXT"])
+def test_a_mistyped_path_of_columns_is_no_data_set_of_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clozeline.data.readers._hub", lambda *_: pytest.fail("the hub was asked"))
+    with pytest.raises(InputError, match=name.partition(".")[0]):
+        tagged.read(name, "train", PLAIN)
+
+
 def test_the_words_of_wnut_are_read_with_their_tags(data: Path) -> None:
     sentences = tagged.read(data / "wnut17" / "test.conll", "test", PLAIN)
     assert len(sentences) == 1287

@@ -194,7 +194,8 @@ def squad_file(folder: Path, **changes: object) -> Path:
         ({"answers": [{"text": "Ann", "answer_start": 400}]}, "it stands at 4"),
         ({"answers": [{"text": "Ann"}]}, "the key 'answer_start' is missing"),
         ({"answers": None}, "has not the form of SQuAD .they are None"),
-        ({"answers": [{"text": "Ann", "answer_start": "4"}]}, "text is 'Ann', its answer_start '4'"),
+        ({"answers": [{"text": "Ann", "answer_start": "4"}]}, "answer_start is '4' and no whole number"),
+        ({"answers": [{"text": "Ann", "answer_start": True}]}, "answer_start is True and no whole number"),
     ],
 )
 def test_broken_questions_are_named(changes: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def test_broken_columns_are_named(content: bytes, message: str, tmp_path: Path) 
 
 
 def test_a_word_may_be_a_space_that_parts_no_columns(tmp_path: Path) -> None:
-    (tmp_path / "a.conll").write_text("\u00a0 O\n\u3000\tB-x\n", encoding="utf-8")
+    (tmp_path / "a.conll").write_text("\u00a0 O\u00a0\n\u3000\tB-x\n", encoding="utf-8")
     (found,) = conll.sentences(tmp_path / "a.conll")
     assert (found.words, found.tags) == (("\u00a0", "\u3000"), ("O", "B-x"))
 

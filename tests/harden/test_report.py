@@ -150,7 +150,7 @@ def by_chance(random: np.random.Generator, capabilities: int, seeds: int) -> Har
 
 
 def test_equal_arms_are_seldom_called_improved_or_harmed() -> None:
-    """By chance each is so in 5 of 100 runs at most, however much is looked at."""
+    """By chance each is so in about 5 of 100 runs at most, however much is looked at."""
     random = np.random.default_rng(0)
     found = [by_chance(random, 8, 5) for _ in range(120)]
     assert sum("harmed" in one.verdict for one in found) <= 120 * 0.08

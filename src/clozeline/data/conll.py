@@ -17,7 +17,7 @@ from pathlib import Path
 from clozeline.data.readers import lines
 from clozeline.errors import InputError
 
-SPACES = re.compile(" +")  # a no-break space is part of a word
+SPACES = re.compile(" +")  # a no-break space is part of a word, but of no tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def sentences(path: str | Path, *, encoding: str = "utf-8", labelled: bool = Tru
                 f"{wanted}. Each line needs as many."
             )
         words.append(columns[0])
-        tags.append(columns[-1])
+        tags.append(columns[-1].strip())
     if not any_found:
         raise InputError(f"{name} holds no sentences.")
 

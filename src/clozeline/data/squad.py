@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clozeline.data.readers import Columns, rows
+from clozeline.data.readers import Columns, rows, whole_number
 from clozeline.errors import InputError, nearest
 
 
@@ -127,11 +127,9 @@ def _question(entry: dict[str, Any], passage: str, article: str, file: str) -> Q
     if not isinstance(given, list):
         raise TypeError(f"they are {given!r:.40}")
     for answer in given:
-        text, start = answer["text"], answer["answer_start"]
-        if isinstance(start, float) and start.is_integer():  # as Parquet writes it
-            start = int(start)
-        if not isinstance(text, str) or not isinstance(start, int):
-            raise TypeError(f"an answer's text is {text!r:.40}, its answer_start {start!r:.40}")
+        text, start = answer["text"], whole_number(answer, "answer_start")
+        if not isinstance(text, str):
+            raise TypeError(f"an answer's text is {text!r:.40}")
         if not text.strip():
             raise InputError(f"{place}: an answer is {text!r:.40}; give no answers where there is none in the passage.")
         if start < 0 or passage[start : start + len(text)] != text:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from clozeline.data import conll, tags
-from clozeline.data.readers import ENDINGS, Columns, Row, rows
+from clozeline.data.readers import ENDINGS, Columns, Row, rows, whole_number
 from clozeline.data.tags import Span
 from clozeline.errors import InputError
 
 WORDS, TAGS, SPANS = ("words", "tokens"), ("tags", "ner_tags", "pos_tags", "labels"), ("spans", "entities")
+COLUMNS = (".txt", ".conll", ".iob", ".iob2", ".bio", ".bioes")  # endings of files of columns
 UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF),
             (0x20000, 0x3FFFF))  # fmt: skip
 """Thai, Lao, Burmese, Khmer, kana and Chinese characters: scripts that put no spaces between words."""
@@ -114,9 +115,10 @@ def read(source: str | Path, split: str, columns: Columns) -> list[TaggedText]:
 
 def in_columns(source: str | Path) -> bool:
     """Whether this is a file of columns, one word a line, and not a source of rows."""
-    path = str(source)
-    plain = path.lower().removesuffix(".gz").endswith(".txt") or not path.lower().removesuffix(".gz").endswith(ENDINGS)
-    return plain and (Path(path).is_file() or "/" not in path)
+    name = str(source).lower().removesuffix(".gz")
+    if name.endswith(COLUMNS):
+        return True
+    return not name.endswith(ENDINGS) and (Path(source).is_file() or "/" not in name)
 
 
 def _row(row: Row, columns: Columns) -> TaggedText:
@@ -160,10 +162,10 @@ def of_spans(text: str, spans: Sequence[Any], place: str) -> TaggedText:
     uneven: list[Span] = []
     last = (0, 0)
     try:
-        ordered = sorted((_whole(span["start"]), _whole(span["end"]), span["label"]) for span in spans)
+        ordered = sorted((whole_number(span, "start"), whole_number(span, "end"), span["label"]) for span in spans)
         if not all(isinstance(label, str) and label.strip() for *_, label in ordered):
             raise ValueError
-    except (TypeError, KeyError, ValueError, OverflowError):
+    except (TypeError, KeyError, ValueError):
         raise InputError(
             f'{place}: a span must have "start", "end" and "label", the first two whole numbers; there is {spans!r:.80}.'
         ) from None
@@ -189,10 +191,3 @@ def of_spans(text: str, spans: Sequence[Any], place: str) -> TaggedText:
             uneven.append(entities[-1])
         last = (start, end)
     return TaggedText(text, tuple(cut), tuple(tags.written(len(cut), entities, "BIO")), place, tuple(uneven))
-
-
-def _whole(number: Any) -> int:
-    """A number of a character; 3.0 is one, for Parquet writes it so where other rows have none."""
-    if isinstance(number, bool) or not isinstance(number, int | float) or number != int(number):
-        raise ValueError
-    return int(number)

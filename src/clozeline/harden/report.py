@@ -21,7 +21,7 @@ from clozeline.inspect import panels as kinds
 from clozeline.inspect.view import View
 
 FEW = 5
-"""Seeds from which a verdict is one: of equal models of three seeds, 14 of 100 runs say harmed, where it should be 5."""
+"""Seeds from which a verdict is one: of equal models of three, 11 to 14 of 100 runs say harmed, where it should be 5."""
 SAMPLES = 12
 """Cases that a report shows of those kept, and of those rejected."""
 OVERALL = "failure rate over all capabilities"
@@ -83,9 +83,9 @@ class Hardened(View):
         """improved: what was hardened fails less than before, and less than with as many ordinary examples; harmed:
         something that was measured is worse than before.
 
-        Each is to come by chance alone in 5 of 100 runs at most. improved: both must be so, each of which is in 2.5 of 100.
-        harmed: what was hardened is, in 2.5 of 100, or any of all the others, in as many after Holm's correction. What was
-        hardened stands outside of it, for it is what the run asks: its p would grow with each capability that a suite has.
+        Each is to come by chance alone in about 5 of 100 runs at most. improved: both must be so, each of which is in 2.5 of
+        100. harmed: what was hardened is, in 2.5 of 100, or any of all the others, in as many after Holm's correction. What
+        was hardened stands outside of it, for it is what the run asks: its p would grow with each capability of a suite.
         """
         better = self.target.word == self.beyond.word == "improved"
         if self.harmed:

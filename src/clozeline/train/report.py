@@ -229,8 +229,10 @@ class Alarms:
             self.began.append(step.loss)
             return
         self.recent = [*self.recent[1 - LAST :], step.loss]
+        if len(self.recent) < LAST:
+            return
         now, then = float(np.median(self.recent)), max(self.began)
-        if len(self.recent) == LAST and now > ABOVE * then:
+        if now > ABOVE * then:
             self._say(
                 f"Step {step.number}: the training loss has risen to {now:.4g} (median of the last {LAST} steps), from at "
                 f"most {then:.4g} in the first {FIRST}: training diverges. Stop it and begin anew; {self.advice}.",
