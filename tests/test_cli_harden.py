@@ -18,7 +18,7 @@ from clozeline import harden_recipe
 from helpers import PLAIN, Done, Run, reviews, write_csv
 from processes import environment
 
-sys.path.append(str(Path(__file__).parent / "harden"))
+sys.path.append(str(Path(__file__).parent / "hardening"))
 from fake_server import Asked, FakeServer, Reply, good, serving
 
 SLANG = {"negative": "w40", "positive": "w41"}
@@ -281,7 +281,7 @@ def test_every_key_of_a_recipe_reaches_the_work(run: Run, tmp_path: Path, monkey
         got.update(given)
         raise Stopped
 
-    monkeypatch.setattr("clozeline.harden.experiment.harden", work)
+    monkeypatch.setattr("clozeline.hardening.experiment.harden", work)
     server = {"url": "http://localhost:1", "generator": "g", "key": "K", "sampling": "0.5", "per_request": "3"}
     server |= {"price_in": "1.0", "price_out": "2.0"}
     given = {"train": "a", "test": "b,c", "validation": "d", "suite": "s", "capability": "x,y", "judge": "j"}

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from clozeline.errors import InputError
     from clozeline.evaluate.predictions import score
     from clozeline.face import Model, load
-    from clozeline.harden.experiment import harden
-    from clozeline.harden.writing import CaseServer
+    from clozeline.hardening.experiment import harden
+    from clozeline.hardening.writing import CaseServer
     from clozeline.inspect.tracing import trace
     from clozeline.model.encoder import Encoder
     from clozeline.paired import compare
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "CaseServer": "clozeline.harden.writing",
+    "CaseServer": "clozeline.hardening.writing",
     "Encoder": "clozeline.model.encoder",
     "EncoderConfig": "clozeline.config",
     "InputError": "clozeline.errors",
@@ -66,7 +66,7 @@ _HOME = {
     "Tokenizer": "clozeline.tokenizer",
     "compare": "clozeline.paired",
     "distill": "clozeline.distiller",
-    "harden": "clozeline.harden.experiment",
+    "harden": "clozeline.hardening.experiment",
     "label_errors": "clozeline.behaviour.label_errors",
     "load": "clozeline.face",
     "pretrain": "clozeline.pretrainer",

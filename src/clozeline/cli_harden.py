@@ -43,10 +43,10 @@ def harden(
         overwrite: Begin anew though the folder holds a run.
         dry_run: Print what would be done, with memory and time; write nothing, ask no server.
     """
-    from clozeline.harden.experiment import harden as work
-    from clozeline.harden.experiment import prepare
-    from clozeline.harden.plan import planned
-    from clozeline.harden.writing import CaseServer
+    from clozeline.hardening.experiment import harden as work
+    from clozeline.hardening.experiment import prepare
+    from clozeline.hardening.plan import planned
+    from clozeline.hardening.writing import CaseServer
     from clozeline.tasks.text_classification import TextClassification
 
     given: dict[str, Any] = {} if flags is None else vars(flags)

@@ -159,7 +159,8 @@ def test_no_training_text_is_nearly_one_of_the_shipped_suite() -> None:
     counts = Counter((row["capability"], row["label"]) for row in rows)
     assert {counts.pop(("sarcasm", label)) for label in ("negative", "positive")} == {197}
     assert set(counts.values()) == {23}
-    assert "900 texts, half of them positive: 394 of sarcasm, 46 of each other" in (TRAINING.parent / "README.md").read_text()
+    readme = (TRAINING.parent / "README.md").read_text(encoding="utf-8")
+    assert "900 texts, half of them positive: 394 of sarcasm, 46 of each other" in readme
     assert {row["capability"] for row in rows} < suite.about.keys()
     ours = [checks.Item(row["text"], row["label"], f"line {at}") for at, row in enumerate(rows, 1)]
     theirs = [checks.Item(text, None, "suite") for text in suite.texts()]

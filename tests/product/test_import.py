@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import clozeline
 
 UNUSED = ("datasets", "matplotlib", "pandas", "pyarrow", "sklearn", "transformers")
 SHOW = "; import sys; print('modules:', *sys.modules)"
@@ -40,3 +43,10 @@ def test_a_prediction_loads_what_it_uses(trained: Path) -> None:
     loaded = modules(f"from clozeline.cli import main; assert main(['predict', {str(trained)!r}, 'good']) == 0")
     assert "torch" in loaded
     assert not loaded & {*UNUSED, "huggingface_hub", "sympy", "torch.distributed.fsdp"}
+
+
+def test_no_function_of_the_package_shares_its_name_with_a_module() -> None:
+    """The import of a module would put it in the function's place, so that the second call fails."""
+    modules = {module.name for module in pkgutil.iter_modules(clozeline.__path__)}
+    assert "inspect" in modules  # which is one
+    assert not modules & {*clozeline.__all__} - {"inspect"}

@@ -33,7 +33,7 @@ ORDER = (
     "harden_recipe pretraining_recipe",
     "inspect paired pretrainer quickstart shrinking tokenizer_check",
     "behaviour",
-    "distiller doctor harden",
+    "distiller doctor hardening",
     "flags",
     "cli_compare cli_harden cli_inspect cli_pretraining",
     "cli_training",

@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,14 +40,6 @@ class Row(NamedTuple):
 
     values: dict[str, Any]
     place: str
-
-
-def whole_number(entry: Mapping[str, Any], key: str) -> int:
-    """What an entry has there; 3.0 is 3, for Parquet writes it so where other rows have none. TypeError for all else."""
-    value = entry[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
-        raise TypeError(f"{key} is {value!r:.40} and no whole number")
-    return int(value)
 
 
 Label = str | tuple[str, ...] | tuple[float, ...] | dict[str, float]

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clozeline.data.readers import Columns, rows, whole_number
+from clozeline.data.numbers import whole_number
+from clozeline.data.readers import Columns, rows
 from clozeline.errors import InputError, nearest
 
 

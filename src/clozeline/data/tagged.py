@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from clozeline.data import conll, tags
-from clozeline.data.readers import ENDINGS, Columns, Row, rows, whole_number
+from clozeline.data.numbers import whole_number
+from clozeline.data.readers import ENDINGS, Columns, Row, rows
 from clozeline.data.tags import Span
 from clozeline.errors import InputError
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from clozeline.evaluate.intervals import Interval
-from clozeline.harden.arms import ARMS, Judged
+from clozeline.hardening.arms import ARMS, Judged
 
 
 @dataclass(frozen=True)

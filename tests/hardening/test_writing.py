@@ -15,9 +15,9 @@ import pytest
 from fake_server import Asked, FakeServer, Reply, delta, endpoint, good, plain, serving, stream, wait_for
 
 from clozeline.errors import InputError
-from clozeline.harden.endpoint import Endpoint
-from clozeline.harden.filters import Candidate, Rejected
-from clozeline.harden.writing import check_labels, filled, read_cases, read_template, write_cases
+from clozeline.hardening.endpoint import Endpoint
+from clozeline.hardening.filters import Candidate, Rejected
+from clozeline.hardening.writing import check_labels, filled, read_cases, read_template, write_cases
 from processes import environment
 
 LABELS = ("negative", "positive")
@@ -294,9 +294,9 @@ WRITE = """
 import json, sys
 from dataclasses import asdict
 from pathlib import Path
-from clozeline.harden.endpoint import Endpoint, EndpointSettings
-from clozeline.harden.filters import Candidate
-from clozeline.harden.writing import check_labels, write_cases
+from clozeline.hardening.endpoint import Endpoint, EndpointSettings
+from clozeline.hardening.filters import Candidate
+from clozeline.hardening.writing import check_labels, write_cases
 url, folder = sys.argv[1:]
 asking, labels = Endpoint(EndpointSettings(url, "m", timeout=20), Path(folder)), ("negative", "positive")
 found = list(write_cases(asking, capability="irony", about="", labels=labels, wanted=20, per_request=5))

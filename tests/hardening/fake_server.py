@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from clozeline.harden.endpoint import Endpoint, EndpointSettings
+from clozeline.hardening.endpoint import Endpoint, EndpointSettings
 
 TEXT = "Zwölf Boxkämpfer jagen Viktor 🥊 quer über den großen Sylter Deich\n" * 2
 Asked = tuple[str, int]  # the prompt and the seed

@@ -14,9 +14,9 @@ import pytest
 from fake_server import TEXT, Asked, Reply, delta, endpoint, event, good, plain, serving, stream, then, usage
 
 from clozeline.errors import InputError
-from clozeline.harden.answers import Answer
-from clozeline.harden.endpoint import Endpoint, EndpointSettings, NoAnswer
-from clozeline.harden.wire import address
+from clozeline.hardening.answers import Answer
+from clozeline.hardening.endpoint import Endpoint, EndpointSettings, NoAnswer
+from clozeline.hardening.wire import address
 
 
 def ask_once(reply: Reply, folder: Path) -> Answer:

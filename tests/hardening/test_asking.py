@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from fake_server import Asked, FakeServer, Reply, good, plain, serving
 
-from clozeline.harden.asking import Asking
-from clozeline.harden.endpoint import Endpoint
-from clozeline.harden.filters import Candidate, Rejected
-from clozeline.harden.writing import CaseServer
+from clozeline.hardening.asking import Asking
+from clozeline.hardening.endpoint import Endpoint
+from clozeline.hardening.filters import Candidate, Rejected
+from clozeline.hardening.writing import CaseServer
 
 WANTED = 8
 GOAL = {"bad": 4, "fine": 4}

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from clozeline.harden.verdict import _above, _quantile, change, corrected, level
+from clozeline.hardening.verdict import _above, _quantile, change, corrected, level
 
 
 @pytest.mark.parametrize("freedom", [1.0, 1.7, 4.0, 30.5, 24999.0])

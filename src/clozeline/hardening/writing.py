@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from clozeline.errors import InputError, nearest
-from clozeline.harden.answers import whole
-from clozeline.harden.endpoint import Endpoint, EndpointSettings
-from clozeline.harden.filters import Candidate, Rejected
-from clozeline.harden.reading import fingerprint
+from clozeline.hardening.answers import whole
+from clozeline.hardening.endpoint import Endpoint, EndpointSettings
+from clozeline.hardening.filters import Candidate, Rejected
+from clozeline.hardening.reading import fingerprint
 
 MALFORMED, OTHER_LABEL = "malformed", "label"
 FRUITLESS = 3  # answers in a row without a new case, after which a label is given up
@@ -84,7 +84,7 @@ def read_template(kind: str, path: Path | None = None) -> str:
         InputError: the file cannot be read, has a slot that is none, or lacks one that must be there.
     """
     if path is None:
-        return resources.files("clozeline.harden").joinpath("prompts", f"{kind}.txt").read_text(encoding="utf-8")
+        return resources.files("clozeline.hardening").joinpath("prompts", f"{kind}.txt").read_text(encoding="utf-8")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

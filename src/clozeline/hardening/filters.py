@@ -13,9 +13,9 @@ from typing import Any
 
 from clozeline.data.shingles import words as words_of
 from clozeline.errors import InputError
-from clozeline.harden.diversity import Diversity, diversity, drawn
-from clozeline.harden.malformed import malformed
-from clozeline.harden.repeats import Comparer, Embed, Repeat
+from clozeline.hardening.diversity import Diversity, diversity, drawn
+from clozeline.hardening.malformed import malformed
+from clozeline.hardening.repeats import Comparer, Embed, Repeat
 
 REASONS = {
     "malformed": "empty, damaged, unreadable, with a gap to fill in, or about the task",

@@ -11,12 +11,12 @@ import numpy as np
 
 from clozeline.behaviour.running import votes
 from clozeline.evaluate.intervals import Interval
-from clozeline.harden.answers import Spent
-from clozeline.harden.arms import ARMS, Judged, Judges
-from clozeline.harden.filters import Sifted
-from clozeline.harden.mixing import Mixture, Pair, labels_of
-from clozeline.harden.probes import Probe, probed
-from clozeline.harden.verdict import CHANGE, Change, change, corrected, level
+from clozeline.hardening.answers import Spent
+from clozeline.hardening.arms import ARMS, Judged, Judges
+from clozeline.hardening.filters import Sifted
+from clozeline.hardening.mixing import Mixture, Pair, labels_of
+from clozeline.hardening.probes import Probe, probed
+from clozeline.hardening.verdict import CHANGE, Change, change, corrected, level
 from clozeline.inspect import panels as kinds
 from clozeline.inspect.view import View
 

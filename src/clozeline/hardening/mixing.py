@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TypeVar
 
 import numpy as np
 
 from clozeline.errors import InputError
-from clozeline.harden.filters import Candidate
+from clozeline.hardening.filters import Candidate
 
+T = TypeVar("T")
 Pair = tuple[str, str]
 """A text and its label."""
 REPEATS = 10
@@ -51,12 +54,12 @@ class Mixture:
 
 
 def mix(ordinary: Sequence[Pair], kept: Sequence[Candidate], reserve: Sequence[Pair], share: float) -> Mixture:
-    """Mix in at most so many cases as make up this share, evenly over labels, and repeat them where there are too few.
+    """Mix in at most so many cases as make up this share, evenly over labels and capabilities; repeat them if they are few.
 
     reserve: ordinary examples that no arm has, of which control gets as many of each label as after gets cases.
     """
     wanted = rows_of(share, len(ordinary))
-    cases = _evenly([(case.text, case.label) for case in kept], wanted)
+    cases = _evenly([(case.text, case.label) for case in _in_turn(kept, lambda case: case.capability)], wanted)
     return Mixture([*ordinary], cases, _alike(reserve, labels_of(cases)), repeated(len(cases), wanted))
 
 
@@ -107,13 +110,17 @@ def divided(
     return [*train], reserve
 
 
+def _in_turn(items: Sequence[T], kind: Callable[[T], str]) -> list[T]:
+    """The first of each kind, then the second of each, as long as it lasts."""
+    by_kind: dict[str, list[T]] = {}
+    for item in items:
+        by_kind.setdefault(kind(item), []).append(item)
+    return [item for turn in zip_longest(*by_kind.values()) for item in turn if item is not None]
+
+
 def _evenly(pairs: Sequence[Pair], most: int) -> list[Pair]:
     """So many of them at most, the labels in turn as long as each lasts."""
-    by_label: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        by_label.setdefault(pair[1], []).append(pair)
-    turns = [(at, number, pair) for number, each in enumerate(by_label.values()) for at, pair in enumerate(each)]
-    return [pair for _, _, pair in sorted(turns, key=lambda one: one[:2])[:most]]
+    return _in_turn(pairs, lambda pair: pair[1])[:most]
 
 
 def _alike(pairs: Sequence[Pair], wanted: Counter[str]) -> list[Pair]:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from clozeline.errors import InputError
-from clozeline.harden.answers import Answer, Bill, Journal, Spent, Store, whole
-from clozeline.harden.wire import Failed, address, pieces
+from clozeline.hardening.answers import Answer, Bill, Journal, Spent, Store, whole
+from clozeline.hardening.wire import Failed, address, pieces
 
 log = logging.getLogger("clozeline")
 

@@ -13,8 +13,8 @@ import pytest
 from fake_server import Asked, FakeServer, Reply, good, serving
 
 import clozeline as cl
-from clozeline.harden.experiment import harden
-from clozeline.harden.writing import TIMES, CaseServer
+from clozeline.hardening.experiment import harden
+from clozeline.hardening.writing import TIMES, CaseServer
 from helpers import PLAIN, reviews, write_csv
 
 SLANG = {"negative": "w40", "positive": "w41"}

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import clozeline as cl
-from clozeline.harden import mixing
-from clozeline.harden.experiment import harden
+from clozeline.hardening import mixing
+from clozeline.hardening.experiment import harden
 from helpers import SIGNS, reviews, write_csv
 
 SLANG = {"negative": "w40", "positive": "w41"}
@@ -96,7 +96,7 @@ def test_models_are_judged_where_they_are_trained(
         devices.append(device)
         return cl.load(name, device="cpu", **given)
 
-    monkeypatch.setattr("clozeline.harden.arms.load", load)
+    monkeypatch.setattr("clozeline.hardening.arms.load", load)
     run(tiny, files, cases(slang(20, 7)), tmp_path / "out", seeds=1, epochs=1, device="cpu")
     assert devices == ["cpu"] * 3
 
@@ -208,7 +208,7 @@ def test_other_labels_of_the_test_cannot_join_a_run_under_way_and_no_model_reads
         write_csv(test, [(text, OTHER[label]) for text, label in reviews(120, 3)])
         return load(*given, **more)
 
-    monkeypatch.setattr("clozeline.harden.arms.load", changing)
+    monkeypatch.setattr("clozeline.hardening.arms.load", changing)
     changed = run(tiny, parts | {"test": test}, cases(slang(60, 7)), out, **how)
     monkeypatch.undo()
     whole = run(tiny, files, cases(slang(60, 7)), tmp_path / "whole", **how)

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clozeline.data.suite import Suite
-from clozeline.harden.endpoint import Endpoint
-from clozeline.harden.filters import Candidate, Rejected, Sifted
-from clozeline.harden.mixing import Pair
-from clozeline.harden.writing import CaseServer, check_labels, most_asked, path_of, write_cases
+from clozeline.hardening.endpoint import Endpoint
+from clozeline.hardening.filters import Candidate, Rejected, Sifted
+from clozeline.hardening.mixing import Pair
+from clozeline.hardening.writing import CaseServer, check_labels, most_asked, path_of, write_cases
 from clozeline.train.report import Progress
 
 log = logging.getLogger("clozeline")

@@ -12,13 +12,13 @@ import pytest
 from fake_server import TEXT, FakeServer, Reply, delta, endpoint, good, serving, stream, then, wait_for
 
 from clozeline.errors import InputError
-from clozeline.harden.answers import Answer
+from clozeline.hardening.answers import Answer
 from processes import environment
 
 ASK = """
 import sys
 from pathlib import Path
-from clozeline.harden.endpoint import Endpoint, EndpointSettings
+from clozeline.hardening.endpoint import Endpoint, EndpointSettings
 url, folder, *prompts = sys.argv[1:]
 asking = Endpoint(EndpointSettings(url, "tiny-llm", timeout=20), Path(folder))
 for prompt in prompts:

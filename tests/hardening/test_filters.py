@@ -19,8 +19,8 @@ from clozeline.data.sentences import sentences
 from clozeline.data.shingles import words
 from clozeline.data.suite import read_suite
 from clozeline.errors import InputError
-from clozeline.harden.filters import REASONS, Candidate, Leak, Rejected, Sifted, sift
-from clozeline.harden.malformed import malformed
+from clozeline.hardening.filters import REASONS, Candidate, Leak, Rejected, Sifted, sift
+from clozeline.hardening.malformed import malformed
 
 LABELS = ("positive", "negative")
 OTHER = "The band has six members, two of whom play the drums."

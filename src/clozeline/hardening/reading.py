@@ -14,8 +14,8 @@ from clozeline.data.checks import Item, check
 from clozeline.data.readers import Columns, Example, rows
 from clozeline.data.shingles import words
 from clozeline.errors import InputError, nearest
-from clozeline.harden.filters import Candidate
-from clozeline.harden.mixing import Pair
+from clozeline.hardening.filters import Candidate
+from clozeline.hardening.mixing import Pair
 from clozeline.tasks.text_classification import TextClassification
 
 log = logging.getLogger("clozeline")

@@ -11,9 +11,9 @@ import pytest
 from paraphrases import EDITED, REORDERED, RETOLD, REWORDED
 
 from clozeline.data.shingles import words
-from clozeline.harden import likeness
-from clozeline.harden.likeness import NEAR, PRIOR, RARE, Index, Near, Piece, Weigher, nearest, parts, stem
-from clozeline.harden.repeats import Comparer
+from clozeline.hardening import likeness
+from clozeline.hardening.likeness import NEAR, PRIOR, RARE, Index, Near, Piece, Weigher, nearest, parts, stem
+from clozeline.hardening.repeats import Comparer
 
 
 def whole(text: str) -> Piece:

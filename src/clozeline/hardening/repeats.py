@@ -10,7 +10,7 @@ import numpy as np
 
 from clozeline.data.shingles import SHORT, words
 from clozeline.errors import InputError
-from clozeline.harden.likeness import NEAR, PROPOSED, Index, Piece, Weigher, nearest, parts
+from clozeline.hardening.likeness import NEAR, PROPOSED, Index, Piece, Weigher, nearest, parts
 
 CLOSE = 0.75
 """The cosine of two texts' vectors from which one repeats the other, where their words are as alike as `PROPOSED`. With

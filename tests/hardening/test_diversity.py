@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from clozeline.harden import diversity as module
-from clozeline.harden.diversity import bleu, diversity, drawn, self_bleu
-from clozeline.harden.filters import Candidate, sift
+from clozeline.hardening import diversity as module
+from clozeline.hardening.diversity import bleu, diversity, drawn, self_bleu
+from clozeline.hardening.filters import Candidate, sift
 
 
 def test_distinct_by_hand() -> None:

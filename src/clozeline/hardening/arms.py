@@ -27,7 +27,7 @@ from clozeline.data.readers import Columns, Example
 from clozeline.data.suite import Suite
 from clozeline.face import Model, load
 from clozeline.files import locked, write_whole
-from clozeline.harden.mixing import Pair
+from clozeline.hardening.mixing import Pair
 from clozeline.train.folder import finished
 from clozeline.train.settings import Settings
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from clozeline.data.suite import Case, Suite
-from clozeline.harden.arms import ARMS, Judged, Judges
-from clozeline.harden.filters import Candidate, Sifted
-from clozeline.harden.mixing import Mixture
-from clozeline.harden.report import Hardened, compared
+from clozeline.hardening.arms import ARMS, Judged, Judges
+from clozeline.hardening.filters import Candidate, Sifted
+from clozeline.hardening.mixing import Mixture
+from clozeline.hardening.report import Hardened, compared
 
 EACH = 60
 NAMES = ("sarcasm", "negation", "typos")

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from clozeline.harden.filters import Candidate
-from clozeline.harden.mixing import Pair, divided, labels_of, mix
+from clozeline.hardening.filters import Candidate
+from clozeline.hardening.mixing import Pair, divided, labels_of, mix
 
 
 def examples(**counts: int) -> list[Pair]:
@@ -23,6 +23,17 @@ def test_the_control_has_the_labels_of_the_cases(kept: dict[str, int]) -> None:
     mixture = mix(examples(positive=90, negative=10), written(**kept), examples(positive=50, negative=50), 0.2)
     assert labels_of(mixture.others) == labels_of(mixture.cases) == kept
     assert not mixture.lacking
+
+
+def test_of_several_capabilities_each_has_its_share_of_the_cases() -> None:
+    kept = [
+        Candidate(f"A case of {name}, {at}", ("negative", "positive")[at % 2], name, "")
+        for name, count in dict(sarcasm=394, irony=46, slang=4).items()
+        for at in range(count)
+    ]
+    cases = mix(examples(positive=450, negative=450), kept, examples(positive=50, negative=50), 0.1).cases
+    assert Counter(text.split()[3].strip(",") for text, _ in cases) == dict(sarcasm=50, irony=46, slang=4)
+    assert labels_of(cases) == dict(negative=50, positive=50)
 
 
 def test_what_there_is_too_little_of_is_filled_up_and_told() -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 from clozeline.behaviour.running import own_names
 from clozeline.data.readers import Example
-from clozeline.harden import mixing
-from clozeline.harden.arms import ARMS
-from clozeline.harden.experiment import Work
-from clozeline.harden.mixing import Pair
-from clozeline.harden.writing import TIMES
+from clozeline.hardening import mixing
+from clozeline.hardening.arms import ARMS
+from clozeline.hardening.mixing import Pair
+from clozeline.hardening.work import Work
+from clozeline.hardening.writing import TIMES
 from clozeline.train import plan as training
 from clozeline.train.report import duration
 
