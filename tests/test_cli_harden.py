@@ -228,6 +228,9 @@ def test_a_suite_slices_and_label_errors_are_printed_and_drawn(
     assert {path.name for path in tmp_path.iterdir()} == {"suite.png", "slices.png"}
 
 
+PARTS = ("MODEL", "--train", "train.csv", "--test", "test.csv")
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -261,6 +264,18 @@ def test_a_suite_slices_and_label_errors_are_printed_and_drawn(
             ["'ironie'", "did you mean 'irony'"],
         ),
         (["harden", "MODEL", "tests=x"], ["'test'"]),
+        (["harden", *PARTS, "--case-words", "60,3", "--dry-run"], ["no range"]),
+        (["harden", *PARTS, "--judge", "clozeline/mini", "--dry-run"], ["has no labels"]),
+        (["harden", *PARTS, "--out", "test.csv", "--dry-run"], ["is a file"]),
+        (["harden", *PARTS, "--metric", "f2", "--dry-run"], ["metric is 'f2'"]),
+        (["harden", "MODEL", "--train", "test.csv", "--test", "test.csv", "--dry-run"], ["texts of their own"]),
+        (["harden", *PARTS, "--suite-labels", "positive=1,positive=0"], ["a label twice"]),
+        (["harden", *PARTS, "--suite-labels", "positive="], ["positive=1"]),
+        (
+            ["evaluate", "MODEL", "test.csv", "--label-errors", "--text", "text", "--label", "label,text"],
+            ["give one column"],
+        ),
+        (["evaluate", "MODEL", "test.csv", "--slices", "--text", "text", "--label", "label,text"], ["give one column"]),
     ],
 )
 def test_mistakes_get_one_sentence(
@@ -305,7 +320,7 @@ def test_every_key_of_a_recipe_reaches_the_work(run: Run, tmp_path: Path, monkey
         name: given[name] for name in ("train", "validation", "suite", "judge", "paraphraser", "extra", "text")
     }
     wanted |= {"label": "l", "encoding": "latin-1", "out": str(tmp_path), "device": "cpu", "model": "m", "share": 0.3}
-    wanted |= {"test": ("b", "c"), "capability": ("x", "y", "z"), "words": (4, 50), "columns": ("t", "l"), "seeds": 7}
+    wanted |= {"test": ("b", "c"), "capability": ("x,y", "z"), "words": (4, 50), "columns": ("t", "l"), "seeds": 7}
     wanted |= {
         "labels": {"positive": "1"},
         "probes": ("One.",),

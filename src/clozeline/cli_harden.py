@@ -50,7 +50,7 @@ def harden(
     from clozeline.tasks.text_classification import TextClassification
 
     given: dict[str, Any] = {} if flags is None else vars(flags)
-    repeated = {"probes": probe, "capability": ",".join(capability)}
+    repeated = {"probes": probe, "capability": list(capability)}
     recipe = harden_recipe.resolve(model, changes, given | {name: value for name, value in repeated.items() if value})
     cases: Any = recipe.cases
     if recipe.url is not None:

@@ -144,9 +144,14 @@ def suite_names(given: Sequence[str]) -> dict[str, str] | None:
         InputError: a text is no such pair.
     """
     for each in given:
-        if each.count("=") != 1:
+        if each.count("=") != 1 or not all(each.split("=")):
             raise InputError(f"suite_labels has {each!r}; write what each label is called: positive=1,negative=0.")
-    return dict(each.split("=") for each in given) or None
+    found = dict(each.split("=") for each in given)
+    if len(found) < len(given):
+        raise InputError(
+            f"suite_labels names a label twice: {','.join(given)}. Write each once: positive=1,negative=0."
+        )
+    return found or None
 
 
 KEYS: dict[str, Key] = recipe.keys(HardenRecipe, setting=False) | recipe.keys(Settings, setting=True)

@@ -34,7 +34,7 @@ def test_planted_labels_are_the_first_candidates(trained: Path, tmp_path: Path) 
     hits = [line(each.place) in turned for each in found.suspects]
     assert sum(hits) >= 18 and all(hits[:10])
     assert found.share == pytest.approx(0.05, abs=0.02) and found.accuracy.value == pytest.approx(0.95, abs=0.02)
-    assert found.examples == 400 and sum(found.counts.values()) == 400 and found.notes == ()
+    assert found.examples == 400 and sum(found.counts.values()) == 400 and "is fine-tuned" in found.notes[0]
     for each in found.suspects:
         assert (each.text, each.label) == rows[line(each.place)] and each.suggested != each.label
         assert each.margin == pytest.approx(each.suggested_score - each.score) and each.pair is None

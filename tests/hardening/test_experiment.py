@@ -120,7 +120,7 @@ def test_without_extra_the_control_gets_what_is_put_aside(
     found = run(tiny, files, cases(slang(20, 7)), tmp_path / "out", extra=None, seeds=1, epochs=1, share=0.2)
     mixture = found.mixture
     assert 10 < len(mixture.cases) == len(mixture.others) <= 20
-    assert mixture.repeats == round(0.2 / 0.8 * 180 / len(mixture.cases))
+    assert mixture.share == pytest.approx(0.2) and len(mixture.after) == len(mixture.control) == 225
     texts = {text for text, _ in mixture.ordinary}
     assert len(texts) == 180 and not texts & {text for text, _ in mixture.others}
 
@@ -220,6 +220,43 @@ def test_other_labels_of_the_test_cannot_join_a_run_under_way_and_no_model_reads
         run(tiny, parts | {"test": test}, cases(slang(60, 7)), out, resume=True, **how)
 
 
+def test_what_fails_more_but_has_no_cases_is_named(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    wrong = [dict(text=text, label=OTHER[label]) for text, label in reviews(20, 31)]
+    lines = [{"capability": "upside-down", "test": "minimum"} | one for one in wrong]
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text(files["suite"].read_text() + "\n".join(map(json.dumps, lines)) + "\n")
+    found = run(tiny, files | {"suite": suite}, cases(slang(30, 7)), tmp_path / "out", capability=(), seeds=1)
+    assert found.capabilities == ("slang",)
+    assert found.rates["upside-down"]["before"] > found.rates["slang"]["before"]
+    assert any(note.startswith("upside-down") and "no cases to train on" in note for note in found.notes)
+    assert "failing most of what there are cases of" in str(found)
+
+
+def test_what_the_models_before_do_not_know_of_may_still_be_changed(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    source, how, out = cases(slang(60, 7)), dict(seeds=1, epochs=1, capability=()), tmp_path / "out"
+    with pytest.raises(cl.InputError, match="No case is left"):
+        run(tiny, files, source, out, words=(50, 60), **how)
+    kept = (out / "before" / "seed-0.json").stat().st_mtime_ns
+    run(tiny, files, source, out, resume=True, **how)
+    assert (out / "before" / "seed-0.json").stat().st_mtime_ns == kept, "it is not trained again"
+    state = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(state | {"finished": False}))
+    with pytest.raises(cl.InputError, match="words changed since"):
+        run(tiny, files, source, out, resume=True, words=(4, 60), **how)
+
+
+def test_a_classifier_keeps_the_order_of_its_labels(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    cl.load(tiny, cl.TextClassification(labels=["positive", "negative"]), seed=0).save(tmp_path / "model")
+    found = run(tmp_path / "model", files, cases(slang(60, 7)), tmp_path / "out", seeds=1, epochs=1)
+    assert cl.load(found.model).labels == ("positive", "negative")
+
+
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.7])
 def test_as_many_are_put_aside_as_the_control_needs(share: float) -> None:
     rows = sorted(reviews(500, 1), key=lambda row: row[1])
@@ -264,13 +301,40 @@ def test_a_stopped_run_goes_on_where_it_was(tiny: Path, files: dict[str, Path], 
         (dict(suite="sentimental"), "sentiment"),
         (dict(labels={"negative": "bad", "positive": "good"}), "'bad'"),
         (dict(extra="nowhere.csv"), "nowhere.csv"),
+        (dict(labels={"negative": "positive", "positive": "positive"}), "calls two labels of suite suite the same"),
+        (dict(words=(60, 3)), "is no range"),
+        (dict(metric="f2"), "metric is 'f2'"),
+        (dict(share=0.001), "of 200 training rows is no case"),
+        (dict(judge="clozeline/mini"), "has no labels; give a classifier"),
+        (dict(paraphraser="nowhere/at/all"), "nowhere/at/all"),
+        (dict(out=__file__), "is a file"),
     ],
 )
 def test_mistakes_get_one_sentence(
     tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path, changes: dict[str, Any], says: str
 ) -> None:
+    """Before anything is written."""
     with pytest.raises(cl.InputError, match=says):
-        run(tiny, files, cases(slang(20, 7)), tmp_path / "out", **changes)
+        run(tiny, files, cases(slang(20, 7)), **{"out": tmp_path / "out", **changes})
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_that_the_data_do_not_have_are_told(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    source = cases([(text, label[:3]) for text, label in slang(20, 7)])
+    with pytest.raises(
+        cl.InputError, match="the labels 'neg', 'pos', none of which the training data have: 'negative'"
+    ):
+        run(tiny, files, source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_texts_that_all_judge_leave_nothing(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(cl.InputError, match="train and test need texts of their own"):
+        run(tiny, files | {"train": files["test"]}, cases(slang(20, 7)), tmp_path / "out", extra=None)
 
 
 def test_cases_that_all_leak_leave_nothing(tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path) -> None:

@@ -26,14 +26,26 @@ def test_the_control_has_the_labels_of_the_cases(kept: dict[str, int]) -> None:
 
 
 def test_of_several_capabilities_each_has_its_share_of_the_cases() -> None:
+    """And of both labels, in whatever order the file has them."""
     kept = [
-        Candidate(f"A case of {name}, {at}", ("negative", "positive")[at % 2], name, "")
-        for name, count in dict(sarcasm=394, irony=46, slang=4).items()
+        Candidate(f"A case of {name}, {at}", label, name, "")
+        for name, count in dict(sarcasm=197, irony=23, slang=2).items()
+        for label in (("negative", "positive") if name == "sarcasm" else ("positive", "negative"))
         for at in range(count)
     ]
     cases = mix(examples(positive=450, negative=450), kept, examples(positive=50, negative=50), 0.1).cases
-    assert Counter(text.split()[3].strip(",") for text, _ in cases) == dict(sarcasm=50, irony=46, slang=4)
-    assert labels_of(cases) == dict(negative=50, positive=50)
+    found = Counter((text.split()[3].strip(","), label) for text, label in cases)
+    for label in ("negative", "positive"):
+        assert [found[name, label] for name in ("sarcasm", "irony", "slang")] == [25, 23, 2]
+
+
+@pytest.mark.parametrize(("cases", "times"), [(40, "once"), (30, "1 or 2 times"), (20, "2 times"), (3, "10 times")])
+def test_the_share_is_kept_by_repeating_as_many_cases_as_it_takes(cases: int, times: str) -> None:
+    mixture = mix(examples(positive=360), written(negative=cases), examples(negative=40), 0.1)
+    wanted = min(40, 10 * cases)
+    assert (len(mixture.after), len(mixture.control), mixture.times) == (360 + wanted, 360 + wanted, times)
+    assert mixture.share == pytest.approx(wanted / (360 + wanted))
+    assert max(Counter(mixture.after).values()) - min(Counter(mixture.after[360:]).values()) <= 1
 
 
 def test_what_there_is_too_little_of_is_filled_up_and_told() -> None:

@@ -167,7 +167,7 @@ def test_probes_say_how_many_models_say_what_and_their_range() -> None:
 
 def test_the_control_s_labels_stand_beside_those_of_the_cases() -> None:
     cases, others = [("b", "negative")] * 3 + [("c", "positive")], [("d", "negative")] * 2 + [("e", "positive")] * 2
-    found = replace(reported({}), mixture=Mixture([("a", "positive")], cases, others, 1))
+    found = replace(reported({}), mixture=Mixture([("a", "positive")], cases, others, 4))
     for told in (str(found), found.markdown()):
         assert "4 cases of sarcasm (3 negative, 1 positive)" in told
         assert "4 other ordinary examples instead (2 negative, 2 positive)" in told

@@ -106,7 +106,7 @@ def test_what_the_filters_take_is_asked_for_again_and_paid_once(tiny: Path, file
         assert found.sifted.counts["label check"] > 10
         labels = [case.label for case in found.sifted.kept]
         assert min(labels.count(label) for label in SLANG) >= WANTED
-        assert (len(found.mixture.cases), found.mixture.repeats) == (2 * WANTED, 1)
+        assert (len(found.mixture.cases), found.mixture.times) == (2 * WANTED, "once")
         assert not any("were wanted" in note for note in found.notes)
         stopped(tmp_path)
         again = hardened(tiny, files, server, tmp_path, resume=True)
@@ -121,9 +121,9 @@ def test_too_few_are_asked_for_no_longer_than_allowed_and_that_is_said(
     with serving(writer(lambda text: sum(map(ord, text)) % 8 == 0)) as server:
         found = hardened(tiny, files, server, tmp_path)
         assert written(server) == TIMES * 2 * WANTED / EACH
-    left, times = len(found.sifted.kept), found.mixture.repeats
-    assert 2 <= left < 2 * WANTED / 2 and times > 1
-    said = f"{2 * WANTED} cases were wanted, {left} are left after the filters; each is trained on {times} times."
+    left, times = len(found.sifted.kept), found.mixture.times
+    assert 2 <= left < 2 * WANTED / 2 and times != "once"
+    said = f"{2 * WANTED} cases were wanted, {left} are left after the filters; each is trained on {times}."
     assert said in found.notes and said in caplog.text and said in (tmp_path / "report.md").read_text()
     assert any("the most allowed" in note for note in found.notes)
 

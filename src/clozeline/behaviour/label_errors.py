@@ -155,6 +155,12 @@ def label_errors(
     first = suspects[np.argsort(-margins, kind="stable")][:top].tolist()
     counts = np.bincount(classes, minlength=len(labels)).tolist()
     few = [name for name, count in zip(labels, counts, strict=True) if count < folds]
+    notes = [f"Labels with fewer texts than folds, hard to judge: {', '.join(map(repr, few))}."] if few else []
+    if model.labels:
+        notes.append(
+            f"{model.name} is fine-tuned: if these texts were among those it learned from, its vectors repeat their labels, "
+            "the wrong ones too. The encoder that it came from sees more."
+        )
     return LabelErrors(
         model=model.name,
         examples=len(read),
@@ -166,7 +172,7 @@ def label_errors(
         share=wrong_share(counted_as, classes, len(labels)),
         found=len(suspects),
         suspects=tuple(_suspect(read[at], labels, scores[at], int(classes[at]), int(counted_as[at])) for at in first),
-        notes=(f"Labels with fewer texts than folds, hard to judge: {', '.join(map(repr, few))}.",) if few else (),
+        notes=tuple(notes),
         **cost_of(samples.cut, samples.windows),
     )
 

@@ -242,6 +242,8 @@ def own_names(model: Model, suite: Suite, labels: Mapping[str, str] | None) -> t
     Raises:
         InputError: the model lacks one of them, or a name in `labels` is not known.
     """
+    if not model.labels:
+        raise InputError(f"{model.name} has no labels; give a classifier, such as one that finetune made.")
     wanted = list(dict.fromkeys(case.label for case in suite.cases if case.label is not None))
     for name, output in (labels or {}).items():
         if name not in wanted:
@@ -250,6 +252,9 @@ def own_names(model: Model, suite: Suite, labels: Mapping[str, str] | None) -> t
             known = nearest(str(output), model.labels)
             raise InputError(f"labels maps {name!r} to {output!r}, which is no label of {model.name}: {known}")
     own = {name: (labels or {}).get(name, name) for name in wanted}
+    if labels and len({*own.values()}) < len(own):
+        said = ", ".join(f"{name!r} is {output!r}" for name, output in own.items())
+        raise InputError(f"labels calls two labels of suite {suite.name} the same: {said}. Give each its own.")
     lacking = [name for name in wanted if own[name] not in model.labels]
     if not lacking:
         return own, []

@@ -155,10 +155,9 @@ def examples(
         named = [name for name in free if name.lower() in TEXT_NAMES]
         strings = [name for name in free if table.columns[name] and name.lower() not in usual]
         text = _column(table, "text", text, named or strings)
-        read = value or class_name
         for row in table.rows([name for name in (text, pair, *labels) if name is not None]):
             second = None if pair is None else _text(row, pair)
-            yield Example(_text(row, text), second, read(row, labels) if labels else None, row.place)
+            yield Example(_text(row, text), second, (value or class_name)(row, labels) if labels else None, row.place)
 
 
 def lines(source: str | Path, *, encoding: str = "utf-8") -> Iterator[str]:
@@ -200,8 +199,9 @@ def _several(names: str | Sequence[str] | None) -> Sequence[str | None]:
 
 def class_name(row: Row, columns: Sequence[str]) -> str:
     """The one label of a row."""
-    (column,) = columns
-    value = row.values.get(column)
+    if len(columns) > 1:
+        raise InputError(f"{row.place}: a text has one label here; give one column, not {', '.join(columns)}.")
+    value = row.values.get(column := columns[0])
     if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         value = int(value)
     if isinstance(value, str | int | float) and value == value and str(value).strip():  # only NaN differs from itself

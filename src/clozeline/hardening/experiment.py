@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from clozeline.behaviour.checklist import any_suite
 from clozeline.data.readers import Columns
 from clozeline.errors import InputError, nearest
+from clozeline.face import load
 from clozeline.hardening.arms import Judges
 from clozeline.hardening.asking import askable
+from clozeline.hardening.filters import check_range
 from clozeline.hardening.reading import read, without_leaks
 from clozeline.hardening.report import Hardened
 from clozeline.hardening.work import Work
 from clozeline.hardening.writing import CaseServer
 from clozeline.tasks.text_classification import TextClassification
+from clozeline.train.fit import check
 from clozeline.train.folder import refuse
 from clozeline.train.settings import Settings
 
@@ -131,10 +135,19 @@ def prepare(
         raise InputError(f"share is {share}; it is a part of the training rows, such as 0.1.")
     if seeds < 1 or not given:
         raise InputError("Give at least one seed and one test.")
+    check_range(words)
+    if Path(out).exists() and not Path(out).is_dir():
+        raise InputError(f"{out} is a file; give a folder for the run.")
+    check(task, settings, validation is not None)
     where = Columns(text=text, label=label, names=columns, encoding=encoding)
     data = read(task, where, train, validation, given, extra)
+    own = () if task.outputs else load(model, device=device).labels
+    if {*own} == {*data.labels}:  # a classifier's, in the order of its outputs
+        data = replace(data, labels=own)
     judged_by = any_suite(suite, len(data.labels))
-    names = [capability] if isinstance(capability, str) else list(dict.fromkeys(capability))
+    given_names = [capability] if isinstance(capability, str) else capability
+    parts = ([name] if name in judged_by.about else name.split(",") for name in given_names)  # CheckList's have commas
+    names = list(dict.fromkeys(part.strip() for some in parts for part in some))
     for name in names:
         if name not in judged_by.about:
             raise InputError(f"Suite {judged_by.name} has no capability {name!r}: {nearest(name, judged_by.about)}")
@@ -152,5 +165,5 @@ def prepare(
     judges = Judges(data.tests, judged_by, labels, tuple(probes))
     return Work(
         Path(out), model, task.with_outputs(data.labels), data, cases, settings, judges, tuple(names), share, seeds, device,
-        quiet, judge, paraphraser, words, strict, held, tuple(notes),
+        quiet, judge, paraphraser, words, strict, str(suite), held, tuple(notes),
     )  # fmt: skip

@@ -123,6 +123,12 @@ class Sifted:
         return "\n".join(lines)
 
 
+def check_range(words: tuple[int, int]) -> None:
+    """InputError where no case can have so many words."""
+    if not 1 <= words[0] <= words[1]:
+        raise InputError(f"words={words} is no range: give the fewest words and the most, such as (3, 60).")
+
+
 def sift(
     candidates: Iterable[Candidate | Rejected],
     *,
@@ -152,8 +158,7 @@ def sift(
     Raises:
         InputError: `words` is no range, or `judge` or `embed` does not answer for each text.
     """
-    if not 1 <= words[0] <= words[1]:
-        raise InputError(f"words={words} is no range: give the fewest words and the most, such as (3, 60).")
+    check_range(words)
     cases = list(candidates)
     verdicts = {at: case for at, case in enumerate(cases) if isinstance(case, Rejected)}
     left = {at: case for at, case in enumerate(cases) if isinstance(case, Candidate)}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import cycle, islice, zip_longest
 from typing import TypeVar
 
 import numpy as np
@@ -27,20 +27,21 @@ def rows_of(share: float, ordinary: int) -> int:
 
 @dataclass(frozen=True)
 class Mixture:
-    """The training data of the three arms. cases, others: what after and control have more, each so often."""
+    """The training data of the three arms. cases, others: what after and control have more; rows: how many rows that is, in
+    which each stands again and again, where there are fewer."""
 
     ordinary: list[Pair]
     cases: list[Pair]
     others: list[Pair]
-    repeats: int
+    rows: int
 
     @property
     def after(self) -> list[Pair]:
-        return self.ordinary + self.cases * self.repeats
+        return self.ordinary + filled(self.cases, self.rows)
 
     @property
     def control(self) -> list[Pair]:
-        return self.ordinary + self.others * self.repeats
+        return self.ordinary + filled(self.others, self.rows)
 
     @property
     def lacking(self) -> dict[str, int]:
@@ -50,17 +51,24 @@ class Mixture:
     @property
     def share(self) -> float:
         """Of the rows of after that are cases."""
-        return self.repeats * len(self.cases) / len(self.after)
+        return 1 - len(self.ordinary) / len(self.after)
+
+    @property
+    def times(self) -> str:
+        """How often each case stands in the rows of after, in words."""
+        least, more = divmod(len(filled(self.cases, self.rows)), max(1, len(self.cases)))
+        return "once" if (least, more) == (1, 0) else f"{least} or {least + 1} times" if more else f"{least} times"
 
 
 def mix(ordinary: Sequence[Pair], kept: Sequence[Candidate], reserve: Sequence[Pair], share: float) -> Mixture:
-    """Mix in at most so many cases as make up this share, evenly over labels and capabilities; repeat them if they are few.
+    """Mix in cases as this share of the rows, evenly over labels and capabilities; few of them stand there several times.
 
     reserve: ordinary examples that no arm has, of which control gets as many of each label as after gets cases.
     """
-    wanted = rows_of(share, len(ordinary))
-    cases = _evenly([(case.text, case.label) for case in _in_turn(kept, lambda case: case.capability)], wanted)
-    return Mixture([*ordinary], cases, _alike(reserve, labels_of(cases)), repeated(len(cases), wanted))
+    rows = rows_of(share, len(ordinary))
+    in_turn = _in_turn(kept, lambda case: (case.capability, case.label))
+    cases = _evenly([(case.text, case.label) for case in in_turn], rows)
+    return Mixture([*ordinary], cases, _alike(reserve, labels_of(cases)), rows)
 
 
 def labels_of(pairs: Sequence[Pair]) -> Counter[str]:
@@ -68,9 +76,9 @@ def labels_of(pairs: Sequence[Pair]) -> Counter[str]:
     return Counter(label for _, label in pairs)
 
 
-def repeated(cases: int, wanted: int) -> int:
-    """How often each case stands in the training data, to make up so many rows."""
-    return min(REPEATS, max(1, round(wanted / cases))) if cases else 1
+def filled(pairs: Sequence[Pair], rows: int) -> list[Pair]:
+    """So many rows of them, from the first on again and again, `REPEATS` times at most."""
+    return [*islice(cycle(pairs), min(rows, REPEATS * len(pairs)))]
 
 
 def choices(
@@ -110,9 +118,9 @@ def divided(
     return [*train], reserve
 
 
-def _in_turn(items: Sequence[T], kind: Callable[[T], str]) -> list[T]:
+def _in_turn(items: Sequence[T], kind: Callable[[T], Hashable]) -> list[T]:
     """The first of each kind, then the second of each, as long as it lasts."""
-    by_kind: dict[str, list[T]] = {}
+    by_kind: dict[Hashable, list[T]] = {}
     for item in items:
         by_kind.setdefault(kind(item), []).append(item)
     return [item for turn in zip_longest(*by_kind.values()) for item in turn if item is not None]

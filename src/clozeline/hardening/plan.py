@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from clozeline.behaviour.running import own_names
 from clozeline.data.readers import Example
 from clozeline.hardening import mixing
 from clozeline.hardening.arms import ARMS
@@ -103,12 +102,9 @@ def planned(work: Work) -> HardenPlan:
         InputError: as the run itself does where what is given cannot be used.
     """
     settings, suite, data = work.settings, work.judges.suite, work.data
-    base = work.base(settings.seed)
-    bundle, device = base._bundle, base._device
-    names, notes = own_names(base, suite, work.judges.labels)
-    offered = work.offered()
-    ordinary, _ = work.divided(offered, names)
-    asking = work.asking(names)
+    ready = work.ready()
+    bundle, device = ready.base._bundle, ready.base._device
+    offered, ordinary, asking = ready.offered, ready.ordinary, ready.asking
 
     def samples(pairs: Sequence[Pair]) -> Any:
         return work.task.samples(bundle.tokenizer, [Example(text, None, label, "") for text, label in pairs])
@@ -122,7 +118,7 @@ def planned(work: Work) -> HardenPlan:
 
     wanted, most = mixing.rows_of(work.share, len(ordinary)), work.most(offered)
     count = wanted if most is None else min(wanted, most)
-    more = len(ordinary) + count * mixing.repeated(count, wanted)
+    more = len(ordinary) + min(wanted, mixing.REPEATS * count)
     rows: dict[str, int] = {arm: len(ordinary) if arm == "before" else more for arm in ARMS}
     asked = None
     if asking is not None:
@@ -144,5 +140,5 @@ def planned(work: Work) -> HardenPlan:
         steps={arm: -(-count // settings.batch_size) * settings.epochs for arm, count in rows.items()},
         models=len(ARMS) * work.seeds,
         seconds=work.seeds * sum(one.seconds * count / len(ordinary) + reading for count in rows.values()),
-        notes=(*notes, *work.notes),
+        notes=(*ready.notes, *work.notes),
     )

@@ -16,6 +16,7 @@ from clozeline.data.shingles import words
 from clozeline.errors import InputError, nearest
 from clozeline.hardening.filters import Candidate
 from clozeline.hardening.mixing import Pair
+from clozeline.tasks.supervised import settled_labels
 from clozeline.tasks.text_classification import TextClassification
 
 log = logging.getLogger("clozeline")
@@ -56,7 +57,7 @@ def read(
         return [_pair(each) for each in task.read(source, split, where)]
 
     own = pairs(train, "train")
-    labels = task.outputs or tuple(sorted({label for _, label in own}))
+    labels = task.outputs or settled_labels({label for _, label in own}, str(train))
     found: dict[str, list[Pair]] = {str(test): pairs(test, "test") for test in tests}
     if len(found) < len(tests):
         raise InputError("A test is given twice; give each once.")
@@ -90,6 +91,8 @@ def without_leaks(data: Data, held: Mapping[str, Sequence[str]]) -> tuple[Data, 
         f"{sum(at < split for at in gone):,} training texts and {sum(at >= split for at in gone):,} of extra repeat, in the "
         f"same or nearly the same words, a text that the models are judged by. All are left out: {shown}."
     )
+    if len({label for _, label in train}) < 2:
+        raise InputError(f"{said} {len(train):,} are left, without two labels: train and test need texts of their own.")
     log.warning("%s", said)
     return replace(data, train=train, extra=extra), [said]
 

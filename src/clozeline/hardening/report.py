@@ -122,8 +122,8 @@ class Hardened(View):
         lines.append(f"{than}: {self.beyond}.")
         if self.picked:
             lines.append(
-                "It was picked for failing most, so part of the change from before may be bad luck that has passed; the "
-                "comparison with the ordinary examples is free of that."
+                "It was picked for failing most of what there are cases of, so part of the change from before may be bad "
+                "luck that has passed; the comparison with the ordinary examples is free of that."
             )
         if self.seeds < FEW:
             lines.append(f"Of fewer than {FEW} seeds luck cannot be told from change: take these verdicts as hints.")
@@ -147,7 +147,7 @@ class Hardened(View):
     def _made(self, fenced: bool = False) -> list[str]:
         """How the arms were made. fenced: for Markdown."""
         mixture = self.mixture
-        times = f", each {mixture.repeats} times" if mixture.repeats > 1 else ""
+        times = f", each {mixture.times}" if mixture.times != "once" else ""
         lacks = [
             f"The control has {count:,} fewer of {label} than there are cases of it, for want of such ordinary examples: "
             "after and control may differ by that too. More examples (--extra) mend it."
@@ -291,7 +291,7 @@ class Hardened(View):
             found[name] = [one.as_dict() for one in getattr(self, name)]
         rows = {"ordinary": mixture.ordinary, "cases": mixture.cases, "others": mixture.others}
         found["rows"] = {name: len(each) for name, each in rows.items()}
-        found["rows"] |= {"repeats": mixture.repeats, "share": mixture.share}
+        found["rows"] |= {"added": len(mixture.after) - len(mixture.ordinary), "share": mixture.share}
         found["labels"] = {name: dict(labels_of(each)) for name, each in rows.items()}
         found["spent"] = None if self.spent is None else asdict(self.spent)
         return found | {"probes": [probe.as_dict() for probe in self.probes]}

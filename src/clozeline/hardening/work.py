@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,13 +38,32 @@ from clozeline.tasks.text_classification import TextClassification
 from clozeline.train.settings import Settings
 
 log = logging.getLogger("clozeline")
+LATER = ("cases", "words", "judge", "paraphraser")
+"""What may still be changed when only models before are there, which know nothing of it."""
 LEAST = 10
 """Written cases of a capability in the suite, below which it is not picked as the weakest."""
 
 
+class Ready(NamedTuple):
+    """What a run begins with. names: what the data call the suite's labels; offered: cases by capability; second, embed: as
+    `sift` takes them; ordinary, reserve: as `mixing.divided` gives them; rows: of cases."""
+
+    base: Model
+    names: dict[str, str]
+    notes: list[str]
+    offered: dict[str, list[Candidate]] | None
+    asking: Asking | None
+    second: Callable[[Sequence[str]], list[str | None]] | None
+    embed: Callable[[Sequence[str]], np.ndarray] | None
+    prompts: list[str]
+    ordinary: list[Pair]
+    reserve: list[Pair]
+    rows: int
+
+
 @dataclass(frozen=True)
 class Work:
-    """One run in its folder."""
+    """One run in its folder. shipped: the name of the suite, whose cases are taken where none are given."""
 
     out: Path
     model: str | Path
@@ -62,28 +81,42 @@ class Work:
     paraphraser: str | Path | None
     words: tuple[int, int]
     strict: bool
+    shipped: str
     held: dict[str, list[str]]
     notes: tuple[str, ...]
 
-    def run(self, *, resume: bool, overwrite: bool) -> Hardened:
-        names, notes = own_names(self.base(self.settings.seed), self.judges.suite, self.judges.labels)
+    def ready(self) -> Ready:
+        """Load and check all that is given; nothing is written, and no server is asked."""
+        base = self.base(self.settings.seed)
+        names, notes = own_names(base, self.judges.suite, self.judges.labels)
         offered = self.offered()
+        if offered is not None:
+            self._check_labels(offered, names)
         asking = self.asking(names)
         second = self._second(names, asking)
         encoder = None if self.paraphraser is None else load(self.paraphraser, device=self.device)
-        ordinary, reserve = self.divided(offered, names)
-        self._begin(resume, overwrite)  # what is given can be used
-        validation = None if self.data.validation is None else self._write("validation", self.data.validation)
-
-        def arm(name: Arm, rows: list[Pair]) -> Judged:
-            given: tuple[Any, ...] = (self.judges, self.out, self.settings, self.seeds, self.quiet, self.device)
-            return arms.train(name, self.base, self._write(name, rows), validation, *given)
 
         def vectors(texts: Sequence[str]) -> np.ndarray:
             assert encoder is not None
             return np.asarray(encoder.embed(texts, normalize=True))
 
         prompts = [read_template("cases", path_of(self.cases.prompt))] if isinstance(self.cases, CaseServer) else []
+        ordinary, reserve = self.divided(offered, names)
+        if not (rows := mixing.rows_of(self.share, len(ordinary))):
+            raise InputError(
+                f"share={self.share:g} of {len(ordinary):,} training rows is no case; give more of either."
+            )
+        embed = None if encoder is None else vectors
+        return Ready(base, names, notes, offered, asking, second, embed, prompts, ordinary, reserve, rows)
+
+    def run(self, *, resume: bool, overwrite: bool) -> Hardened:
+        _, names, notes, offered, asking, second, embed, prompts, ordinary, reserve, rows = self.ready()
+        self._begin(resume, overwrite)  # what is given can be used
+        validation = None if self.data.validation is None else self._write("validation", self.data.validation)
+
+        def arm(name: Arm, rows: list[Pair]) -> Judged:
+            given: tuple[Any, ...] = (self.judges, self.out, self.settings, self.seeds, self.quiet, self.device)
+            return arms.train(name, self.base, self._write(name, rows), validation, *given)
 
         def sifted_of(raw: Sequence[Candidate | Rejected]) -> Sifted:
             """What the filters leave of cases, labelled as the data are."""
@@ -97,16 +130,17 @@ class Work:
                 held=self.held,
                 words=self.words,
                 judge=second,
-                embed=None if encoder is None else vectors,
+                embed=embed,
                 prompts=prompts,
             )
 
-        chosen = self.capabilities or self._weakest(arm("before", ordinary), offered)
-        rows = mixing.rows_of(self.share, len(ordinary))
-        said: list[str] = []
+        chosen, said = self.capabilities, list[str]()
+        if not chosen:
+            chosen, said = self._weakest(arm("before", ordinary), offered)
         if asking is not None:
             about = {name: self.judges.suite.about[name] for name in chosen}
-            sifted, said = asking.enough(about, rows, ordinary, sifted_of)
+            sifted, short = asking.enough(about, rows, ordinary, sifted_of)
+            said += short
             said.append(f"{asking.server.model} wrote the cases. {asking.endpoint.spent()}")
         else:
             assert offered is not None
@@ -114,7 +148,7 @@ class Work:
         self._keep(sifted)
         mixture = mixing.mix(ordinary, sifted.kept, reserve, self.share)
         if (left := len(sifted.kept)) < rows:
-            times = f"{mixture.repeats} times" if mixture.repeats > 1 else "once"
+            times = mixture.times
             said.append(f"{rows:,} cases were wanted, {left:,} are left after the filters; each is trained on {times}.")
             log.warning("%s", said[-1])
         judged = (arm("before", ordinary), arm("after", mixture.after), arm("control", mixture.control))
@@ -162,7 +196,9 @@ class Work:
                     f"{self.out} holds an unfinished run; go on with it (--resume), or start anew (--overwrite)."
                 )
             before = json.loads(run.read_text(encoding="utf-8"))
-            if changed := [name for name, value in now.items() if before.get(name) != value]:
+            begun = any(path.is_dir() for arm in ARMS[1:] for path in (self.out / arm).glob("seed-*"))
+            keep = [name for name in now if begun or name not in LATER]
+            if changed := [name for name in keep if before.get(name) != now[name]]:
                 raise InputError(
                     f"{self.out} cannot be gone on with: {', '.join(changed)} changed since. Give what it began with, or "
                     "start anew (--overwrite)."
@@ -188,7 +224,7 @@ class Work:
         if isinstance(self.cases, CaseServer):
             return None
         suite = self.judges.suite
-        place = shipped_cases(suite.name) if self.cases is None else self.cases
+        place = shipped_cases(self.shipped) if self.cases is None else self.cases
         found = read_cases(place, [*suite.about], self.capabilities)
         for name in self.capabilities:
             if name not in found:
@@ -208,20 +244,33 @@ class Work:
         cases = None if offered is None else mixing.choices(offered, self.capabilities, names)
         return mixing.divided(self.data.train, self.data.extra, self.share, cases, self.settings.seed)
 
-    def _weakest(self, before: Judged, offered: Mapping[str, Sequence[Candidate]] | None) -> tuple[str, ...]:
-        """The capability of those with cases that the models before fail at most."""
+    def _check_labels(self, offered: Mapping[str, Sequence[Candidate]], names: Mapping[str, str]) -> None:
+        theirs = sorted({case.label for some in offered.values() for case in some})
+        if not {names.get(label, label) for label in theirs} & {*self.data.labels}:
+            raise InputError(
+                f"The cases have the labels {', '.join(map(repr, theirs))}, none of which the training data have: "
+                f"{', '.join(map(repr, self.data.labels))}. Write them as the data or the suite do."
+            )
+
+    def _weakest(
+        self, before: Judged, offered: Mapping[str, Sequence[Candidate]] | None
+    ) -> tuple[tuple[str, ...], list[str]]:
+        """The capability of those with cases that the models before fail at most, and what there is to say about it."""
         suite = self.judges.suite
         rates = {}
         there = askable(suite) if offered is None else offered
         for name in suite.about:
             shares = [votes(suite, failures, name) for failures in before.failures]
-            if len(shares[0]) >= LEAST and name in there:
+            if len(shares[0]) >= LEAST:
                 rates[name] = float(np.mean(shares))
-        if not rates:
+        chosen = max(rates.keys() & there, key=lambda name: rates[name], default=None)
+        if chosen is None:
             raise InputError(
                 f"No capability of suite {suite.name} has {LEAST} cases and something to train on; name one (--capability)."
             )
-        return (max(rates, key=rates.__getitem__),)
+        passed = [f"{name} {rate:.1%}" for name, rate in rates.items() if rate > rates[chosen]]
+        why = f"fail more than {chosen} ({rates[chosen]:.1%}) but have no cases to train on, and were not picked."
+        return (chosen,), [f"{', '.join(passed)}: {why}"] if passed else []
 
     def asking(self, names: Mapping[str, str]) -> Asking | None:
         if not isinstance(self.cases, CaseServer):
