@@ -269,8 +269,8 @@ class Work:
                 f"No capability of suite {suite.name} has {LEAST} cases and something to train on; name one (--capability)."
             )
         passed = [f"{name} {rate:.1%}" for name, rate in rates.items() if rate > rates[chosen]]
-        why = f"fail more than {chosen} ({rates[chosen]:.1%}) but have no cases to train on, and were not picked."
-        return (chosen,), [f"{', '.join(passed)}: {why}"] if passed else []
+        why = f"Not picked for want of cases, though they fail more than {chosen} ({rates[chosen]:.1%})"
+        return (chosen,), [f"{why}: {', '.join(passed)}."] if passed else []
 
     def asking(self, names: Mapping[str, str]) -> Asking | None:
         if not isinstance(self.cases, CaseServer):
