@@ -183,8 +183,9 @@ def test_a_dry_run_counts_what_the_run_does_and_asks_nobody(
         rows = (out / "data" / f"{arm}.jsonl").read_text().splitlines()
         steps = [json.loads(line)["step"] for line in (out / arm / "seed-0" / "metrics.jsonl").read_text().splitlines()]
         assert (len(rows), max(steps)) == (plan["rows"][arm], plan["steps"][arm]), arm
-    shown = fine(run(*words, "--dry-run"))
-    assert (
+    refused(run(*words, "--dry-run"), "holds a finished run")
+    shown = fine(run(*words, "--overwrite", "--dry-run"))
+    assert out.is_dir() and (
         "12 of slang, before the filters" in shown and "models      3, 1 of each arm: before 120 rows, 8 steps" in shown
     )
     asked = ("--url", server.url + "?key=hidden", "--generator", "tiny-llm", "--per-request", "4")

@@ -48,6 +48,7 @@ def harden(
     from clozeline.hardening.plan import planned
     from clozeline.hardening.writing import CaseServer
     from clozeline.tasks.text_classification import TextClassification
+    from clozeline.train.folder import refuse
 
     given: dict[str, Any] = {} if flags is None else vars(flags)
     repeated = {"probes": probe, "capability": list(capability)}
@@ -69,6 +70,7 @@ def harden(
     given |= {"cases": cases, "words": (recipe.case_words[0], recipe.case_words[1]), "task": task}
     given |= {"labels": recipe.labels(), "columns": recipe.columns or None, "quiet": not FIRST}
     if dry_run:
+        refuse(Path(recipe.out), resume=resume, overwrite=overwrite)
         plan = planned(prepare(**given))
         if FIRST:
             print(json.dumps(plan.as_dict()) if as_json else plan)

@@ -12,7 +12,7 @@ from fake_server import Asked, FakeServer, Reply, good, plain, serving
 from clozeline.hardening.asking import Asking
 from clozeline.hardening.endpoint import Endpoint
 from clozeline.hardening.filters import Candidate, Rejected
-from clozeline.hardening.writing import CaseServer
+from clozeline.hardening.writing import CaseServer, Short
 
 WANTED = 8
 GOAL = {"bad": 4, "fine": 4}
@@ -38,12 +38,12 @@ def asking(server: FakeServer, folder: Path, quiet: bool = False) -> Asking:
 
 
 def test_progress_is_on_stderr_and_tells_what_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said: list[str] = []
+    why: dict[str, Short] = {}
     with serving(script) as server:
         works = asking(server, tmp_path)
-        found = list(works.cases("irony", "Meant otherwise.", GOAL, [("An example.", "0")], said))
+        found = list(works.cases("irony", "Meant otherwise.", GOAL, [("An example.", "0")], why))
         out, err = capsys.readouterr()
-        assert (sum(isinstance(one, Candidate) for one in found), said, out) == (WANTED, [], "")
+        assert (sum(isinstance(one, Candidate) for one in found), why, out) == (WANTED, {}, "")
         lines = err.splitlines()
         assert [re.findall(r"(\d+) of 8", line) for line in lines] == [["2"], ["4"], ["6"], ["8"]]
         rejected = sum(isinstance(one, Rejected) for one in found)
@@ -61,6 +61,6 @@ def test_what_is_on_disk_and_who_asks_for_quiet_show_nothing(
 ) -> None:
     with serving(script) as server:
         for works in (asking(server, tmp_path, quiet=True), asking(server, tmp_path)):
-            list(works.cases("irony", "Meant otherwise.", GOAL, [("An example.", "0")], []))
+            list(works.cases("irony", "Meant otherwise.", GOAL, [("An example.", "0")], {}))
             assert capsys.readouterr() == ("", "")
         assert len(server.asked) == 5

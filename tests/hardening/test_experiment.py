@@ -125,6 +125,32 @@ def test_without_extra_the_control_gets_what_is_put_aside(
     assert len(texts) == 180 and not texts & {text for text, _ in mixture.others}
 
 
+def test_a_case_that_the_control_trains_on_is_none(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    """Copies of training texts, of which some are put aside; with extra, of those."""
+    how = dict(seeds=1, epochs=1)
+    copies = cases([*slang(60, 7), *reviews(200, 1), *reviews(220, 4)])
+    aside = run(tiny, files, copies, tmp_path / "aside", extra=None, **how)
+    given = run(tiny, files, copies, tmp_path / "given", **how)
+    for found, sources in ((aside, [reviews(200, 1)]), (given, [reviews(200, 1), reviews(220, 4)])):
+        trained = {text for rows in sources for text, _ in rows}
+        assert found.mixture.cases and not trained & {text for text, _ in found.mixture.cases}
+        assert found.sifted.counts["training text"] > 100
+
+
+def test_extra_that_stands_in_training_is_left_out_and_told(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    shouted = [(f"{text.upper()}!", label) for text, label in reviews(200, 1)[:30]]
+    extra, how = write_csv(tmp_path / "extra.csv", [*shouted, *reviews(220, 4)]), dict(seeds=1, epochs=1)
+    found = run(tiny, files, cases(slang(60, 7)), tmp_path / "out", extra=extra, **how)
+    assert any(note.startswith("31 of the 250 texts of extra stand in the training data") for note in found.notes)
+    assert not {text for text, _ in shouted} & {text for text, _ in found.mixture.others}
+    with pytest.raises(cl.InputError, match="extra has 0, give more"):
+        run(tiny, files, cases(slang(60, 7)), tmp_path / "none", extra=files["train"], **how)
+
+
 def test_what_judges_is_trained_on_nowhere_and_the_control_has_the_labels_of_the_cases(
     tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
 ) -> None:
@@ -260,7 +286,7 @@ def test_a_classifier_keeps_the_order_of_its_labels(
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.7])
 def test_as_many_are_put_aside_as_the_control_needs(share: float) -> None:
     rows = sorted(reviews(500, 1), key=lambda row: row[1])
-    left, aside = mixing.put_aside(rows, round(share * 500), 0)
+    left, aside = mixing.divided(rows, None, share, None, 0)
     assert sorted(left + aside) == sorted(rows)
     assert abs(mixing.rows_of(share, len(left)) - len(aside)) <= 1
     assert abs(sum(label == "negative" for _, label in aside) * 2 - len(aside)) <= 1
@@ -278,10 +304,13 @@ def test_a_stopped_run_goes_on_where_it_was(tiny: Path, files: dict[str, Path], 
         (out / name).unlink()
     shutil.rmtree(out / "control" / "seed-1")
     kept = (out / "after" / "seed-0.json").stat().st_mtime_ns
-    again = run(tiny, files, source, out, resume=True, **how)
-    assert json.loads((out / "control" / "seed-1.json").read_text()) == judged
+    same = files["test"].parent / ".." / files["test"].parent.name / files["test"].name
+    again = run(tiny, files | {"test": same}, source, out, resume=True, **how)
+    again_judged = (out / "control" / "seed-1.json").read_text()
+    assert json.loads(again_judged.replace(str(same), str(files["test"]))) == judged
     assert (out / "after" / "seed-0.json").stat().st_mtime_ns == kept, "it is not trained again"
-    assert again.as_dict() | {"model": ""} == whole.as_dict() | {"model": ""}
+    said = json.dumps(again.as_dict() | {"model": ""}).replace(str(same), str(files["test"]))
+    assert json.loads(said) == json.loads(json.dumps(whole.as_dict() | {"model": ""}))
     with pytest.raises(cl.InputError, match="finished run"):
         run(tiny, files, source, out, **how)
     (out / "run.json").write_text(json.dumps(state | {"finished": False}))

@@ -58,7 +58,7 @@ def test_what_there_is_too_little_of_is_filled_up_and_told() -> None:
     ("cases", "aside"),
     [
         ([examples(negative=11)], {"negative": 11}),
-        ([examples(negative=300, positive=4)], {"negative": 36, "positive": 4}),
+        ([examples(negative=300, positive=4)], {"negative": 20, "positive": 20}),
         ([examples(negative=11), examples(negative=3, positive=5)], {"negative": 11, "positive": 5}),
         (None, {"negative": 20, "positive": 20}),
     ],
@@ -69,4 +69,16 @@ def test_what_is_put_aside_has_the_labels_of_any_cases_that_may_be_chosen(
     train = examples(positive=150, negative=50)
     ordinary, reserve = divided(train, None, 0.2, cases, 0)
     assert labels_of(reserve) == aside
+    assert Counter(ordinary) + Counter(reserve) == Counter(train)
+
+
+@pytest.mark.parametrize("cases", [None, [examples(negative=300, positive=300)], [examples(negative=300)]])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.7])
+def test_a_rare_label_is_not_put_aside_whole(share: float, cases: list[list[Pair]] | None) -> None:
+    """Else models before would not know it, and whatever came after would seem better."""
+    train = examples(positive=143, neutral=142, negative=15)
+    ordinary, reserve = divided(train, None, share, cases, 0)
+    for label, count in labels_of(train).items():
+        assert labels_of(reserve)[label] <= max(2 * share if share < 0.25 else 0.5, share) * count
+    assert len(reserve) == pytest.approx(share * 300, abs=2)
     assert Counter(ordinary) + Counter(reserve) == Counter(train)

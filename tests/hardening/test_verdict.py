@@ -55,6 +55,16 @@ def test_the_luck_of_a_seed_is_no_change() -> None:
     assert change("x", "more", before[:1], after[:1]).difference.value == 0
 
 
+def test_an_interval_of_few_examples_that_do_not_change_is_as_wide_as_they_allow() -> None:
+    for examples, reach in ((1, 0.7), (34, 0.1), (1000, 0.004)):
+        for value in (0.0, 1.0):
+            found = change("x", "less", np.full((5, examples), value), np.full((5, examples), value))
+            assert (found.word, found.p, found.difference.value) == ("unchanged", 1.0, 0.0)
+            assert found.difference.high == -found.difference.low == pytest.approx(reach, rel=0.15)
+        worse = change("x", "less", np.zeros((5, examples)), np.ones((5, examples))).difference
+        assert worse.low == pytest.approx(1 - reach, abs=0.1) and worse.high == 1.0
+
+
 def test_few_examples_that_all_change_are_still_few() -> None:
     assert change("x", "more", np.zeros((5, 3)), np.ones((5, 3))).word == "unchanged"
     assert change("x", "more", np.zeros((5, 8)), np.ones((5, 8))).word == "improved"

@@ -17,7 +17,7 @@ from fake_server import Asked, FakeServer, Reply, delta, endpoint, good, plain, 
 from clozeline.errors import InputError
 from clozeline.hardening.endpoint import Endpoint
 from clozeline.hardening.filters import Candidate, Rejected
-from clozeline.hardening.writing import check_labels, filled, read_cases, read_template, write_cases
+from clozeline.hardening.writing import Short, check_labels, filled, read_cases, read_template, write_cases
 from processes import environment
 
 LABELS = ("negative", "positive")
@@ -160,7 +160,7 @@ def model(asked: Asked, earlier: int = 0) -> str:
     return "\n".join([*lines[:3], '{"text": "broken', *lines[3:]])
 
 
-def write(asking: Endpoint, wanted: int = 10, said: list[str | None] | None = None, **changes: Any) -> list[Case]:
+def write(asking: Endpoint, wanted: int = 10, said: list[Short | None] | None = None, **changes: Any) -> list[Case]:
     """What comes. said: gets why there are fewer than wanted."""
     options: dict[str, Any] = dict(capability="irony", about="It means the other.", per_request=5) | changes
 
@@ -198,18 +198,17 @@ def test_labels_take_turns_until_enough_are_there(tmp_path: Path) -> None:
 
 
 def test_it_stops_at_the_most_requests_and_says_so(tmp_path: Path) -> None:
-    said: list[str | None] = []
+    said: list[Short | None] = []
     with serving(lambda asked, earlier: good(model(asked))) as server:
         found = write(endpoint(server, tmp_path), 99, said, most_requests=5)
         assert len(server.asked) == 5
     assert [len(good_texts(found, label)) for label in LABELS] == [12, 8]
-    counts = "12 of 99 texts for 'negative', 8 of 99 texts for 'positive'"
-    assert said == [f"irony: after 5 requests, the most allowed, 5, there are {counts}."]
+    assert said == [Short(5, 5, ())] and str(said[0]) == "after 5 requests, the most allowed"
 
 
 @pytest.mark.parametrize("answer", ["I will not.", line("Always the same."), line("other", "neutral"), ""])
 def test_a_label_that_gives_nothing_new_is_given_up(answer: str, tmp_path: Path) -> None:
-    said: list[str | None] = []
+    said: list[Short | None] = []
 
     def script(asked: Asked, earlier: int) -> Reply:
         return good(answer if asked_for(asked[0])[0] == "positive" else model(asked))
@@ -218,7 +217,7 @@ def test_a_label_that_gives_nothing_new_is_given_up(answer: str, tmp_path: Path)
         found = write(endpoint(server, tmp_path), 40, said, most_requests=100)
         assert len(server.asked) == 10 + 3 + ("same" in answer)
     assert len(good_texts(found, "negative")) == 40
-    assert str(said[0]).endswith("3 answers in a row gave nothing new for 'positive'.")
+    assert str(said[0]).endswith('requests, the last 3 of which gave nothing new for "positive"')
     assert len([each for each in found if each.text == json.loads(answer)["text"]]) >= 3 if "{" in answer else True
 
 

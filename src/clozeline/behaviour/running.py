@@ -268,9 +268,11 @@ def own_names(model: Model, suite: Suite, labels: Mapping[str, str] | None) -> t
             said = ", ".join(f"{output!r} for {name!r}" for name, output in own.items())
             return own, [f"The model's labels are taken by their usual meaning: {said}."]
     raise InputError(
-        f"{model.name} has no label {', '.join(map(repr, lacking))} of the suite {suite.name}; its labels are "
-        f"{', '.join(map(repr, model.labels))}. Say which is which by labels={{{lacking[0]!r}: {model.labels[-1]!r}}}, "
-        "and leave the cases of one that it does not have out of the suite."
+        f"There is no label {', '.join(map(repr, lacking))} of the suite {suite.name} among those of {model.name} or the "
+        f"data, {', '.join(map(repr, model.labels))}. Say what each of {', '.join(wanted)} is called there: "
+        f"--suite-labels {','.join(f'{name}=...' for name in wanted)}, in Python "
+        f"labels={{{', '.join(f'{name!r}: ...' for name in wanted)}}}. Leave the cases of one that is not there out of the "
+        "suite."
     )
 
 

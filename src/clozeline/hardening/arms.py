@@ -71,9 +71,9 @@ class Judged:
     folders: tuple[Path, ...]
     runs: tuple[dict[str, Any], ...]
 
-    def right(self, test: str) -> np.ndarray:
-        """(S, n) 1 where an answer is right, for each example of a test."""
-        return np.array([run["tests"][test] for run in self.runs], np.float64)
+    def right(self, test: int) -> np.ndarray:
+        """(S, n) 1 where an answer is right, for each example of a test, the first of which is 0."""
+        return np.array([[*run["tests"].values()][test] for run in self.runs], np.float64)
 
     @cached_property
     def failures(self) -> np.ndarray:

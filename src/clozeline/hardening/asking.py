@@ -15,7 +15,7 @@ from clozeline.data.suite import Suite
 from clozeline.hardening.endpoint import Endpoint
 from clozeline.hardening.filters import Candidate, Rejected, Sifted
 from clozeline.hardening.mixing import Pair
-from clozeline.hardening.writing import CaseServer, check_labels, most_asked, path_of, write_cases
+from clozeline.hardening.writing import CaseServer, Short, check_labels, most_asked, path_of, write_cases
 from clozeline.train.report import Progress
 
 log = logging.getLogger("clozeline")
@@ -59,25 +59,30 @@ class Asking:
         goals = {name: dict.fromkeys(self.labels, wanted) for name in about}
         came, turn = -1, 0
         while True:
-            said: list[str] = []
-            raw = [case for name in about for case in self.cases(name, about[name], goals[name], ordinary, said, most)]
+            why: dict[str, Short] = {}
+            raw = [case for name in about for case in self.cases(name, about[name], goals[name], ordinary, why, most)]
             found = sifted(raw)
             left = Counter((case.capability, case.label) for case in found.kept)
             unique = {
                 (case.capability, case.text.casefold()): case.label for case in raw if isinstance(case, Candidate)
             }
             there = Counter((name, label) for (name, _), label in unique.items())
-            short = False
+            short: dict[str, list[str]] = {}
             for name, label in ((name, label) for name in about for label in self.labels):
                 kept, had = left[name, self.names.get(label, label)], there[name, label]
                 if kept < wanted:
                     goals[name][label] = had + (-(-(wanted - kept) * max(1, had) // max(1, kept)) << turn)
-                    short = True
+                    short.setdefault(name, []).append(f"{kept:,} of the {had:,} that came for {label!r}")
             if not short or len(raw) == came:
                 break
             came, turn = len(raw), turn + 1
-        for why in said:
-            log.warning("%s", why)
+        said = []
+        for name, some in short.items():
+            after = f" {why[name]}," if name in why else ""
+            said.append(
+                f"{name}: {wanted:,} texts of each label were wanted;{after} the filters left {', '.join(some)}."
+            )
+            log.warning("%s", said[-1])
         return found, said
 
     def cases(
@@ -86,10 +91,10 @@ class Asking:
         about: str,
         wanted: Mapping[str, int],
         ordinary: Sequence[Pair],
-        said: list[str],
+        why: dict[str, Short],
         most: int | None = None,
     ) -> Iterator[Candidate | Rejected]:
-        """What `write_cases` gives, with short training texts as examples; why there are fewer than wanted joins `said`."""
+        """What `write_cases` gives, with short training texts as examples; why there are fewer than wanted joins `why`."""
         back = {output: label for label, output in self.names.items()}
         shortest = sorted(ordinary, key=lambda pair: len(pair[0]))[: len(ordinary) // 4 + SHOWN]
         style = [(text, back.get(label, label)) for text, label in shortest[:: max(1, len(shortest) // SHOWN)][:SHOWN]]
@@ -106,7 +111,8 @@ class Asking:
                 most_requests=most,
                 tell=tell,
             )
-        said += [] if short is None else [short]
+        if short is not None:
+            why[capability] = short
 
     def again(self, texts: Sequence[str]) -> list[str | None]:
         """The label that the server gives each text without being told it, as the data call it."""

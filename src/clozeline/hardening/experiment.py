@@ -13,7 +13,7 @@ from clozeline.face import load
 from clozeline.hardening.arms import Judges
 from clozeline.hardening.asking import askable
 from clozeline.hardening.filters import check_range
-from clozeline.hardening.reading import read, without_leaks
+from clozeline.hardening.reading import apart, read, without_leaks
 from clozeline.hardening.report import Hardened
 from clozeline.hardening.work import Work
 from clozeline.hardening.writing import CaseServer
@@ -161,9 +161,10 @@ def prepare(
     held = {f"test {name}": [text for text, _ in pairs] for name, pairs in data.tests.items()}
     held |= {f"suite {judged_by.name}": judged_by.texts(), "probe sentences": [*probes]}
     held |= {} if data.validation is None else {"validation": [text for text, _ in data.validation]}
+    data, repeats = apart(data)
     data, notes = without_leaks(data, held)
     judges = Judges(data.tests, judged_by, labels, tuple(probes))
     return Work(
         Path(out), model, task.with_outputs(data.labels), data, cases, settings, judges, tuple(names), share, seeds, device,
-        quiet, judge, paraphraser, words, strict, str(suite), held, tuple(notes),
+        quiet, judge, paraphraser, words, strict, str(suite), held, (*repeats, *notes),
     )  # fmt: skip

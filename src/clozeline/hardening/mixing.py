@@ -98,7 +98,8 @@ def divided(
 ) -> tuple[list[Pair], list[Pair]]:
     """The ordinary examples of every arm, and those that only the control gets some of: extra, or what is put aside.
 
-    cases: those that there are, of each of which the run may come to choose; None: as many as the share wants.
+    cases: those that there are, of each of which the run may come to choose; None: as many as the share wants. No label
+    loses more than twice its share of rows, nor half where the share is less: what is rare is what models need most.
 
     Raises:
         InputError: extra has too few.
@@ -107,9 +108,8 @@ def divided(
         count, wanted = round(share * len(train)), Counter[str]()
         for some in cases or ():
             wanted |= labels_of(_evenly(some, count))
-        return put_aside(train, count if cases is None else wanted, seed)
-    known = {text for text, _ in train}
-    reserve = shuffled([pair for pair in extra if pair[0] not in known], seed)
+        return put_aside(train, count if cases is None else wanted, max(share, min(0.5, 2 * share)), seed)
+    reserve = shuffled(extra, seed)
     count = rows_of(share, len(train))
     if len(reserve) < (most := count if cases is None else min(count, max(map(len, cases)))):
         raise InputError(
@@ -145,10 +145,16 @@ def shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:
     return [pairs[at] for at in np.random.default_rng(seed).permutation(len(pairs)).tolist()]
 
 
-def put_aside(examples: Sequence[Pair], wanted: int | Counter[str], seed: int) -> tuple[list[Pair], list[Pair]]:
+def put_aside(
+    examples: Sequence[Pair], wanted: int | Counter[str], part: float, seed: int
+) -> tuple[list[Pair], list[Pair]]:
     """The examples without those that are wanted, in the order of the data, and those, drawn at random: so many of each
-    label, or so many, the labels in turn."""
-    drawn = shuffled(examples, seed)
+    label, or so many, the labels in turn. part: of the examples with a label, the most that are taken."""
+    drawn, free = list[Pair](), {label: int(part * count) for label, count in labels_of(examples).items()}
+    for pair in shuffled(examples, seed):
+        if free[pair[1]]:
+            free[pair[1]] -= 1
+            drawn.append(pair)
     aside = _evenly(drawn, wanted) if isinstance(wanted, int) else _alike(drawn, wanted)
     gone = Counter(aside)
     left = []

@@ -34,8 +34,8 @@ class Data:
 
     @property
     def digest(self) -> dict[str, str]:
-        """What tells other data apart, for a run that goes on; of extra there may be more."""
-        parts = {"train": self.train, "validation": self.validation, "tests": self.tests}
+        """What tells other data apart, for a run that goes on, wherever it is; of extra there may be more."""
+        parts = {"train": self.train, "validation": self.validation, "tests": [*self.tests.values()]}
         return {name: hashlib.sha256(json.dumps(part).encode()).hexdigest()[:16] for name, part in parts.items()}
 
 
@@ -95,6 +95,26 @@ def without_leaks(data: Data, held: Mapping[str, Sequence[str]]) -> tuple[Data, 
         raise InputError(f"{said} {len(train):,} are left, without two labels: train and test need texts of their own.")
     log.warning("%s", said)
     return replace(data, train=train, extra=extra), [said]
+
+
+def apart(data: Data) -> tuple[Data, list[str]]:
+    """The data without texts of extra that stand in train too, for the control needs others, and what to say of it."""
+    if data.extra is None:
+        return data, []
+    known = {_as_words(text) for text, _ in data.train}
+    extra = [pair for pair in data.extra if _as_words(pair[0]) not in known]
+    if not (gone := len(data.extra) - len(extra)):
+        return data, []
+    said = (
+        f"{gone:,} of the {len(data.extra):,} texts of extra stand in the training data too, and are left out of extra."
+    )
+    log.warning("%s", said)
+    return replace(data, extra=extra), [said]
+
+
+def _as_words(text: str) -> str:
+    """The same for texts with the same words; of a text without any, itself."""
+    return " ".join(words(text)) or text
 
 
 def fingerprint(source: str | Path | None) -> str | None:

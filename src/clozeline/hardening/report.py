@@ -154,7 +154,8 @@ class Hardened(View):
             for label, count in mixture.lacking.items()
         ]
         return [
-            f"Models of each arm: {self.seeds}. Before: {len(mixture.ordinary):,} ordinary examples. After: "
+            f"Models of each arm: {self.seeds}. Before: {len(mixture.ordinary):,} ordinary examples "
+            f"({_labels(mixture.ordinary)}). After: "
             f"{len(mixture.cases):,} cases of {', '.join(self.capabilities)} ({_labels(mixture.cases)}) with them{times}, "
             f"{mixture.share:.1%} of the rows. Control: {len(mixture.others):,} other ordinary examples instead "
             f"({_labels(mixture.others)}){times}.",
@@ -258,15 +259,15 @@ class Hardened(View):
             found.append(kinds.Table(PROBES, ["sentence", *ARMS], self._said()))
         for arm in ARMS:
             series = {}
-            for epochs, seed in zip(self.epochs[arm], range(self.seeds), strict=True):
+            for number, epochs in enumerate(self.epochs[arm], 1):
                 x = [one["epoch"] for one in epochs]
-                for name in ("train_loss", "validation_loss") if seed == 0 else ("validation_loss",):
+                for name in ("train_loss", "validation_loss") if number == 1 else ("validation_loss",):
                     if x:
-                        label = f"{name.replace('_', ' ')}, seed {seed + 1}"
+                        label = f"{name.replace('_', ' ')}, model {number}"
                         series[label] = (x, [one[name] for one in epochs])
             best = self.best[arm][0]
             if series:
-                marks = {} if best is None else {"kept of the first seed": float(best)}
+                marks = {} if best is None else {"kept of the first model": float(best)}
                 found.append(kinds.Lines(f"Learning curves: {arm}", "epoch", "loss", series, marks))
         found.append(kinds.Table("Cases that were trained on", ["label", "text"], self._kept()))
         if self.sifted.rejected:
@@ -354,7 +355,10 @@ def compared(
         names = [name for name in suite.about if name not in chosen]
         pooled = [(f"failure rate over the other {len(names)} capabilities", names)] if len(names) > 1 else []
         groups = [
-            [change(f"accuracy on {test}", "more", one.right(test), other.right(test)) for test in judges.tests],
+            [
+                change(f"accuracy on {test}", "more", one.right(at), other.right(at))
+                for at, test in enumerate(judges.tests)
+            ],
             [fails(what, several, one, other) for what, several in pooled],
             [fails(f"failure rate at {name}", [name], one, other) for name in names],
         ]
@@ -365,7 +369,8 @@ def compared(
     tests_beyond, rest_beyond, others_beyond = elsewhere(control, after)
     here, everywhere = (f"failure rate at {', '.join(chosen)}", chosen), (OVERALL, [*suite.about])
     levels: dict[str, dict[str, Interval]] = {}
-    levels |= {f"accuracy on {test}": {one.arm: level(one.right(test)) for one in judged} for test in judges.tests}
+    for at, test in enumerate(judges.tests):
+        levels[f"accuracy on {test}"] = {one.arm: level(one.right(at)) for one in judged}
     for what, names in (here, everywhere):
         levels[what] = {one.arm: level(rates(one, names)) for one in judged}
     return Hardened(

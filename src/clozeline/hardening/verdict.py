@@ -83,8 +83,8 @@ def change(what: str, better: Literal["more", "less"], before_SN: np.ndarray, af
     if error:
         reach = error * _quantile(freedom)
         p = 2 * _above(abs(mean) / error, freedom)
-    else:  # the same difference everywhere
-        reach, p = 0.0, float(mean == 0)
+    else:  # the same difference everywhere, which without any spread would be certain
+        reach, p = wilson(0, examples).high, float(mean == 0)
     changed = int(apart_SN.any(0).sum())
     p = min(1.0, max(p, 2 * 0.5**changed))  # a few examples are no more than as many coins
     interval = Interval(mean, max(-1.0, mean - reach), min(1.0, mean + reach))

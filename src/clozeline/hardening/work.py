@@ -126,7 +126,7 @@ class Work:
                     for one in raw
                 ],
                 labels=self.data.labels,
-                train=[text for text, _ in ordinary],
+                train=[text for text, _ in (*ordinary, *reserve)],
                 held=self.held,
                 words=self.words,
                 judge=second,

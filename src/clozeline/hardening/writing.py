@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from clozeline.errors import InputError, nearest
 from clozeline.hardening.answers import whole
@@ -105,6 +105,20 @@ def filled(text: str, values: Mapping[str, str]) -> str:
     return _SLOT.sub(lambda found: values[found[1]], text)
 
 
+class Short(NamedTuple):
+    """Why there are fewer texts than wanted. requests: that were made; most: that may be; empty: labels for which the last
+    `FRUITLESS` answers gave nothing new."""
+
+    requests: int
+    most: int
+    empty: tuple[str, ...]
+
+    def __str__(self) -> str:
+        ceiling = ", the most allowed" if self.requests >= self.most else ""
+        why = f", the last {FRUITLESS} of which gave nothing new for {_listed(self.empty)}" if self.empty else ""
+        return f"after {self.requests} requests{ceiling}{why}"
+
+
 def write_cases(
     endpoint: Endpoint,
     *,
@@ -117,7 +131,7 @@ def write_cases(
     examples: Sequence[tuple[str, str]] = (),
     most_requests: int | None = None,
     tell: Callable[[int, int], None] = lambda there, rejected: None,
-) -> Generator[Candidate | Rejected, None, str | None]:
+) -> Generator[Candidate | Rejected, None, Short | None]:
     """Ask for texts of each label in turn until `wanted` different ones of each are there, and give all that came.
 
     What an answer holds beyond `wanted` is given too: it was paid for. The same call asks the same requests in the same
@@ -134,7 +148,7 @@ def write_cases(
         tell: told after each answer how many there are of those wanted, and how many were rejected.
 
     Returns:
-        When the generator ends: why fewer are there than wanted, in a sentence; None when all are.
+        When the generator ends: why fewer are there than wanted; None when all are.
 
     Raises:
         NoAnswer: the server gave up; InputError: it refuses, or the template cannot be used.
@@ -168,13 +182,9 @@ def write_cases(
                 yield found
             tell(sum(min(goal[each], kept[each]) for each in labels), rejected)
             fruitless[label] = 0 if kept[label] > before else fruitless[label] + 1
-    short = [f"{kept[label]} of {goal[label]} texts for {label!r}" for label in labels if kept[label] < goal[label]]
-    if not short:
+    if all(kept[label] >= goal[label] for label in labels):
         return None
-    ceiling = f", the most allowed, {most_requests}," if asked.total() >= most_requests else ""
-    empty = [repr(label) for label in labels if fruitless[label] >= FRUITLESS]
-    why = f"; {FRUITLESS} answers in a row gave nothing new for {', '.join(empty)}" if empty else ""
-    return f"{capability}: after {asked.total()} requests{ceiling} there are {', '.join(short)}{why}."
+    return Short(asked.total(), most_requests, tuple(label for label in labels if fruitless[label] >= FRUITLESS))
 
 
 def most_asked(wanted: Iterable[int], per_request: int) -> int:
