@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +138,62 @@ def test_a_case_that_the_control_trains_on_is_none(
         trained = {text for rows in sources for text, _ in rows}
         assert found.mixture.cases and not trained & {text for text, _ in found.mixture.cases}
         assert found.sifted.counts["training text"] > 100
+
+
+def test_what_is_cut_and_what_a_suite_says_of_itself_is_in_the_report(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text('{"note": "Of 3 tests one was left out."}\n' + files["suite"].read_text())
+    how = dict(seeds=1, epochs=1, suite=suite, task=cl.TextClassification(max_length=5))
+    run(tiny, files, cases(slang(60, 7)), tmp_path / "out", **how)
+    said = (tmp_path / "out" / "report.md").read_text()
+    assert "Of 3 tests one was left out." in said
+    for name, count in (("training data", "\\d+"), (f"test {files['test']}", 120), ("suite suite", "\\d+")):
+        assert re.search(rf"\d+ of {count} texts of {re.escape(name)} lose \d+ tokens \(long='truncate'\)", said), name
+
+
+def test_of_capabilities_that_fail_alike_the_first_is_picked_and_too_few_cases_are_said_before_training(
+    tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    lines = [json.dumps({"capability": name, "about": "x"}) for name in ("zz", "slang", "aa", "plain")]
+    for name in ("zz", "slang", "aa", "plain"):
+        lines += [
+            json.dumps({"capability": name, "test": "minimum", "text": f"{name} {at}", "label": label})
+            for at, label in enumerate(["negative", "positive"] * 5)
+        ]
+    suite, source = tmp_path / "suite.jsonl", tmp_path / "cases.jsonl"
+    suite.write_text("\n".join(lines) + "\n")
+    source.write_text(
+        "".join(
+            cases(slang(8, at), name).read_text() for at, name in enumerate(("plain", "aa", "slang", "zz"), start=20)
+        )
+    )
+    how = dict(seeds=1, epochs=1, learning_rate=1e-9, capability=(), suite=suite)
+    found = run(tiny, files, source, tmp_path / "out", **how)
+    top = max(found.rates[name]["before"] for name in found.rates)
+    assert found.capabilities == (next(name for name, each in found.rates.items() if each["before"] == top),)
+    suite.write_text("\n".join([lines[0], *lines[4:12]]) + "\n")
+    source.write_text(cases(slang(8, 23), "zz").read_text())
+    with pytest.raises(cl.InputError, match=r"has 10 cases and something to train on; name one \(--capability\)"):
+        run(tiny, files, source, tmp_path / "few", **how)
+    assert not (tmp_path / "few").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(words=(3,)), "is no range"),
+        (dict(seeds="2"), "seeds is '2'"),
+        (dict(seeds=1.5), "seeds is 1.5"),
+        (dict(extra=["a"]), "extra is"),
+    ],
+)
+def test_wrong_values_are_told(
+    changes: dict[str, Any], said: str, tiny: Path, files: dict[str, Path], cases: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(cl.InputError, match=said):
+        run(tiny, files, cases(slang(20, 7)), tmp_path / "out", **changes)
 
 
 def test_extra_that_stands_in_training_is_left_out_and_told(

@@ -93,6 +93,7 @@ def test_malformed(text: str) -> None:
         "The text was small, the label peeled off.",
         "“Sure,” he said, and here is why I laughed [sic] at it.",
         "Sorry, but I can't recommend it.",
+        "I'm sorry, but I can't recommend this film to anyone.",
         "La película fue una maravilla — ¡qué final!",
         "3 stars. The rest was for the popcorn.",
         "two\nlines\tand a tab",

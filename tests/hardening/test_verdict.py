@@ -65,6 +65,14 @@ def test_an_interval_of_few_examples_that_do_not_change_is_as_wide_as_they_allow
         assert worse.low == pytest.approx(1 - reach, abs=0.1) and worse.high == 1.0
 
 
+def test_what_cancels_out_is_not_certain() -> None:
+    halves = np.array([[1.0] * 5 + [0.0] * 5, [0.0] * 5 + [1.0] * 5])
+    found = level(halves)
+    assert found.low < 0.3 < found.value == 0.5 < 0.7 < found.high
+    third = change("x", "more", np.zeros((3, 10)), np.full((3, 10), 1 / 3)).difference
+    assert third.high - third.low > 0.4
+
+
 def test_few_examples_that_all_change_are_still_few() -> None:
     assert change("x", "more", np.zeros((5, 3)), np.ones((5, 3))).word == "unchanged"
     assert change("x", "more", np.zeros((5, 8)), np.ones((5, 8))).word == "improved"

@@ -133,8 +133,11 @@ def prepare(
     task = task or TextClassification()
     if not 0 < share < 1:
         raise InputError(f"share is {share}; it is a part of the training rows, such as 0.1.")
-    if seeds < 1 or not given:
-        raise InputError("Give at least one seed and one test.")
+    if not isinstance(seeds, int) or seeds < 1 or not given:
+        raise InputError(f"Give at least one seed, as a whole number, and one test; seeds is {seeds!r}.")
+    for name, source in (("train", train), ("validation", validation), ("extra", extra)):
+        if not isinstance(source, str | Path | None):
+            raise InputError(f"{name} is {source!r}; give one file or hub data set.")
     check_range(words)
     if Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"{out} is a file; give a folder for the run.")
@@ -145,7 +148,7 @@ def prepare(
     if {*own} == {*data.labels}:  # a classifier's, in the order of its outputs
         data = replace(data, labels=own)
     judged_by = any_suite(suite, len(data.labels))
-    given_names = [capability] if isinstance(capability, str) else capability
+    given_names = [capability] if isinstance(capability, str) else capability or ()
     parts = ([name] if name in judged_by.about else name.split(",") for name in given_names)  # CheckList's have commas
     names = list(dict.fromkeys(part.strip() for some in parts for part in some))
     for name in names:
@@ -158,12 +161,13 @@ def prepare(
             )
     if probes is None:
         probes = PROBES if str(suite) == "sentiment" else ()
+    probes = (probes,) if isinstance(probes, str) else tuple(probes)
     held = {f"test {name}": [text for text, _ in pairs] for name, pairs in data.tests.items()}
     held |= {f"suite {judged_by.name}": judged_by.texts(), "probe sentences": [*probes]}
     held |= {} if data.validation is None else {"validation": [text for text, _ in data.validation]}
     data, repeats = apart(data)
     data, notes = without_leaks(data, held)
-    judges = Judges(data.tests, judged_by, labels, tuple(probes))
+    judges = Judges(data.tests, judged_by, labels, probes)
     return Work(
         Path(out), model, task.with_outputs(data.labels), data, cases, settings, judges, tuple(names), share, seeds, device,
         quiet, judge, paraphraser, words, strict, str(suite), held, (*repeats, *notes),

@@ -125,7 +125,7 @@ class Sifted:
 
 def check_range(words: tuple[int, int]) -> None:
     """InputError where no case can have so many words."""
-    if not 1 <= words[0] <= words[1]:
+    if len(words) != 2 or not 1 <= words[0] <= words[1]:
         raise InputError(f"words={words} is no range: give the fewest words and the most, such as (3, 60).")
 
 

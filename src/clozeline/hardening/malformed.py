@@ -27,7 +27,8 @@ _TEXTS = r"\b(?:examples?|sentences?|texts?|cases?|reviews?|outputs?)\b"
 TALK = re.compile(
     r"(?:(?:sure|certainly|of course|absolutely)\b[,!.: ]*)?here(?:'s| is| are)\b[^.!?]*"
     rf"(?:{_TEXTS}[^.!?]*:|\bas requested\b)"
-    r"|as an? (?:ai|artificial intelligence|(?:large )?language model)\b|(?:i'm|i am) sorry, but i can(?:'t|not)\b"
+    r"|as an? (?:ai|artificial intelligence|(?:large )?language model)\b"
+    r"|(?:i'm|i am) sorry, but i can(?:'t|not) (?:help|assist|write|provide|create|generate|produce|comply|continue|do)\b"
     r"|(?:text|label|example|sentence|case|output|answer|response)(?: \d+)?\s*:|\d{1,3}[.)]\s"
     r"|```|[\[{]\s*[\"{]|\"(?:text|label)\"\s*:",
     re.IGNORECASE,

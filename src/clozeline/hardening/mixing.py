@@ -56,7 +56,11 @@ class Mixture:
     @property
     def times(self) -> str:
         """How often each case stands in the rows of after, in words."""
-        least, more = divmod(len(filled(self.cases, self.rows)), max(1, len(self.cases)))
+        return self.often(self.cases)
+
+    def often(self, pairs: Sequence[Pair]) -> str:
+        """How often each of the cases, or of the others, stands in the rows of its arm, in words."""
+        least, more = divmod(len(filled(pairs, self.rows)), max(1, len(pairs)))
         return "once" if (least, more) == (1, 0) else f"{least} or {least + 1} times" if more else f"{least} times"
 
 

@@ -147,7 +147,8 @@ class Hardened(View):
     def _made(self, fenced: bool = False) -> list[str]:
         """How the arms were made. fenced: for Markdown."""
         mixture = self.mixture
-        times = f", each {mixture.times}" if mixture.times != "once" else ""
+        often = [mixture.often(some) for some in (mixture.cases, mixture.others)]
+        times, twice = (f", each {each}" if each != "once" else "" for each in often)
         lacks = [
             f"The control has {count:,} fewer of {label} than there are cases of it, for want of such ordinary examples: "
             "after and control may differ by that too. More examples (--extra) mend it."
@@ -158,7 +159,7 @@ class Hardened(View):
             f"({_labels(mixture.ordinary)}). After: "
             f"{len(mixture.cases):,} cases of {', '.join(self.capabilities)} ({_labels(mixture.cases)}) with them{times}, "
             f"{mixture.share:.1%} of the rows. Control: {len(mixture.others):,} other ordinary examples instead "
-            f"({_labels(mixture.others)}){times}.",
+            f"({_labels(mixture.others)}){twice}.",
             *lacks,
             TOLD,
             f"```\n{self.sifted}\n```" if fenced else str(self.sifted),

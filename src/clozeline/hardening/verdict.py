@@ -26,6 +26,8 @@ NORMAL = 1000
 """Degrees of freedom from which Student's t is a normal distribution."""
 CHANGE = ("what", "from", "to", "difference", "95 %", "p", "verdict")
 """What `Change.row` has."""
+TINY = 1e-9
+"""Means nearer than this to each other differ by rounding."""
 SURE = 0.05
 """The chance of a difference as great, were there none, below which it is called one."""
 
@@ -94,10 +96,10 @@ def change(what: str, better: Literal["more", "less"], before_SN: np.ndarray, af
 def level(values_SN: np.ndarray) -> Interval:
     """The mean of such values by itself, with its 95 % interval over other examples and other seeds."""
     mean, examples = float(values_SN.mean()), values_SN.shape[1]
-    if mean in (0.0, 1.0):  # without any spread it would be certain
-        return wilson(round(mean) * examples, examples)
     error, freedom = _error(values_SN)
-    reach = error * _quantile(freedom) if error else 0.0
+    if not error:  # without any spread it would be certain
+        return replace(wilson(round(mean * examples), examples), value=mean)
+    reach = error * _quantile(freedom)
     return Interval(mean, max(0.0, mean - reach), min(1.0, mean + reach))
 
 
@@ -109,7 +111,7 @@ def corrected(changes: Sequence[Change]) -> list[Change]:
 def _error(apart_SN: np.ndarray) -> tuple[float, float]:
     """The standard error of the mean, and its degrees of freedom. Of one seed, only examples are chance."""
     seeds, examples = apart_SN.shape
-    if examples < 2:
+    if examples < 2 or (np.ptp(apart_SN.mean(0)) < TINY and np.ptp(apart_SN.mean(1)) < TINY):
         return 0.0, 1.0
     by_seed, by_example = apart_SN.mean(1), apart_SN.mean(0)
     mean_examples = seeds * by_example.var(ddof=1)

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clozeline.behaviour.running import own_names, votes
+from clozeline.data.readers import Example
 from clozeline.errors import InputError, nearest
 from clozeline.face import Model, load
 from clozeline.files import write_whole
@@ -92,6 +94,8 @@ class Work:
         offered = self.offered()
         if offered is not None:
             self._check_labels(offered, names)
+        if not self.capabilities:
+            self._choices(offered)
         asking = self.asking(names)
         second = self._second(names, asking)
         encoder = None if self.paraphraser is None else load(self.paraphraser, device=self.device)
@@ -107,6 +111,7 @@ class Work:
                 f"share={self.share:g} of {len(ordinary):,} training rows is no case; give more of either."
             )
         embed = None if encoder is None else vectors
+        notes = [*self.judges.suite.notes, *notes, *self._lost(base)]
         return Ready(base, names, notes, offered, asking, second, embed, prompts, ordinary, reserve, rows)
 
     def run(self, *, resume: bool, overwrite: bool) -> Hardened:
@@ -162,6 +167,18 @@ class Work:
         write_whole(self.out / "run.json", json.dumps(self._identity() | {"finished": True}, indent=2) + "\n")
         return found
 
+    def _lost(self, base: Model) -> list[str]:
+        """What truncation costs of all that is read, in sentences."""
+        said, label = [], self.data.labels[0]
+        for name, texts in {"training data": [text for text, _ in self.data.train], **self.held}.items():
+            if texts:
+                examples = [Example(text, None, label, "") for text in texts]
+                cut = self.task.samples(base.tokenizer, examples).cut
+                if count := int((cut > 0).sum()):
+                    lost = f"lose {int(cut.sum()):,} tokens (long={self.task.long!r})."
+                    said.append(f"{count:,} of {len(texts):,} texts of {name} {lost}")
+        return said
+
     def _identity(self) -> dict[str, Any]:
         """What a run that goes on must share with the one that was stopped."""
         suite = json.dumps([dataclasses.astuple(case) for case in self.judges.suite.cases])
@@ -213,8 +230,9 @@ class Work:
         path, content = self.out / "data" / f"{name}.jsonl", arms.lines_of(rows)
         if any((self.out / name).glob("seed-*")) and path.exists() and path.read_text(encoding="utf-8") != content:
             raise InputError(
-                f"{path} was of other data when the first models of it were trained. Give what the run began with, or begin "
-                "anew (--overwrite): what a server has written is kept."
+                f"{path} was of other data when the first models of it were trained. Give what the run began with (without "
+                "extra, other cases may put other training texts aside), or begin anew (--overwrite): what a server has "
+                "written is kept."
             )
         write_whole(path, content)
         return path
@@ -252,22 +270,29 @@ class Work:
                 f"{', '.join(map(repr, self.data.labels))}. Write them as the data or the suite do."
             )
 
+    def _choices(self, offered: Mapping[str, Sequence[Candidate]] | None) -> list[str]:
+        """What the weakest capability may be: with enough cases to tell that it is, and something to train on."""
+        suite = self.judges.suite
+        there = askable(suite) if offered is None else offered
+        written = Counter(name for name, _ in {(case.capability, case.written) for case in suite.cases})
+        found = [name for name in suite.about if written[name] >= LEAST and name in there]
+        if not found:
+            raise InputError(
+                f"No capability of suite {suite.name} has {LEAST} cases and something to train on; name one (--capability)."
+            )
+        return found
+
     def _weakest(
         self, before: Judged, offered: Mapping[str, Sequence[Candidate]] | None
     ) -> tuple[tuple[str, ...], list[str]]:
         """The capability of those with cases that the models before fail at most, and what there is to say about it."""
         suite = self.judges.suite
         rates = {}
-        there = askable(suite) if offered is None else offered
         for name in suite.about:
             shares = [votes(suite, failures, name) for failures in before.failures]
             if len(shares[0]) >= LEAST:
                 rates[name] = float(np.mean(shares))
-        chosen = max(rates.keys() & there, key=lambda name: rates[name], default=None)
-        if chosen is None:
-            raise InputError(
-                f"No capability of suite {suite.name} has {LEAST} cases and something to train on; name one (--capability)."
-            )
+        chosen = max(self._choices(offered), key=lambda name: rates[name])  # of equal ones the suite's first
         passed = [f"{name} {rate:.1%}" for name, rate in rates.items() if rate > rates[chosen]]
         why = f"Not picked for want of cases, though they fail more than {chosen} ({rates[chosen]:.1%})"
         return (chosen,), [f"{why}: {', '.join(passed)}."] if passed else []
